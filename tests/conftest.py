@@ -1,0 +1,26 @@
+"""Tests run in double precision on two CPU devices, with warnings as errors and the compilation cache on."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("STEMJAX_TYPECHECK", "1")
+
+import jax
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real microscope data; the test is skipped where there is none."""
+    folder = Path(os.environ.get("STEMJAX_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("no folder of microscope data; set STEMJAX_DATA")
+    return folder
