@@ -1,1 +1,1 @@
-"""Floor 0: array types, units, dotted paths, grids, Fourier helpers and the executor; imports nothing of stemjax above."""
+"""Floor 0: array types, units, dotted paths, grids, Fourier helpers and the executor."""

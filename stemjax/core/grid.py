@@ -52,7 +52,7 @@ class Grid:
         return y[:, None], x[None, :]
 
     def frequencies(self) -> tuple[np.ndarray, np.ndarray]:
-        """Spatial frequencies, ky as (ny, 1) and kx as (1, nx) [1/Å]; zero frequency in the corner. Double precision."""
+        """Spatial frequencies, ky as (ny, 1) and kx as (1, nx) [1/Å] in double precision; zero in the corner."""
         ky = np.fft.fftfreq(self.shape[0], self.sampling[0])
         kx = np.fft.fftfreq(self.shape[1], self.sampling[1])
         return ky[:, None], kx[None, :]

@@ -8,7 +8,7 @@ os.environ.setdefault("STEMJAX_TYPECHECK", "1")
 import jax
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_num_cpu_devices", 2)

@@ -1,0 +1,224 @@
+"""The command line. Each command's body lives in a file of its own, imported when the command runs: `--help` loads no jax."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stemjax.core.errors import InputError
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+"""Exit statuses: something given is wrong; the run failed; interrupted from the keyboard."""
+
+app = typer.Typer(
+    name="stemjax",
+    help="Differentiable simulation and reconstruction for STEM.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML configuration.", show_default=False)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override one entry, e.g. -s probe.defocus='10 nm'."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import stemjax
+
+        typer.echo(f"stemjax {stemjax.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error (any place).")] = False,
+) -> None:
+    """Differentiable simulation and reconstruction for STEM."""
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path("demo"),
+    size: Annotated[str, typer.Option(help="small (about a minute) or large.")] = "small",
+) -> None:
+    """Simulate a recording of MoS2, reconstruct it, and write a report against the truth."""
+    if size not in ("small", "large"):
+        raise InputError(f"--size {size} is not known; give small or large")
+    _setup()
+    from stemjax.app.demo import demo as run_demo
+
+    run_demo(folder, size)
+
+
+@app.command()
+def init(
+    problem: Annotated[str, typer.Argument(metavar="PROBLEM", help="ptychography or simulation.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Data (ptychography) or atoms (simulation).")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The YAML file; PROBLEM.yaml if left out.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
+) -> None:
+    """Write a commented configuration, filled with what FILE tells."""
+    from stemjax.app.init import write_config
+
+    typer.echo(f"wrote {write_config(problem, file, output, force=force)}")
+
+
+@app.command()
+def check(config: Config, overrides: Set = None) -> None:
+    """Check CONFIG and its data, and print optics, overlap, dose, memory and expected time. Computes nothing else."""
+    from stemjax.app.check import check_config
+
+    for line in check_config(config, overrides or ()):
+        typer.echo(line)
+
+
+@app.command()
+def run(
+    config: Config,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the results.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")] = False,
+    overrides: Set = None,
+) -> None:
+    """Solve the problem of CONFIG."""
+    from stemjax.app.config import load_config
+    from stemjax.problems.ptychography.settings import PtychographySettings
+
+    settings = load_config(config, overrides or ())
+    if not isinstance(settings, PtychographySettings):
+        raise InputError(f"{config.name} is a simulation; use: stemjax simulate {config} -o FILE.h5")
+    _setup(settings.solver.devices, settings.solver.dtype)
+    from stemjax.app.job import run_job
+    from stemjax.app.log import open_log
+    from stemjax.app.progress import reporting
+
+    folder = output or Path(settings.output.folder or Path("results") / config.stem)
+    with open_log(folder / "log.jsonl") as log, reporting(log=log) as reporter:
+        result = run_job(settings, folder, resume, reporter)
+    _report_end(result)
+
+
+@app.command()
+def simulate(
+    config: Config,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File of the recording (HDF5).", show_default=False)],
+    overrides: Set = None,
+) -> None:
+    """Simulate the recording that CONFIG describes."""
+    from stemjax.app.config import load_config
+    from stemjax.app.simulation_settings import SimulationSettings
+
+    settings = load_config(config, overrides or ())
+    if not isinstance(settings, SimulationSettings):
+        raise InputError(f"{config.name} is no simulation; use: stemjax run {config}, or write problem: simulation")
+    _setup(settings.devices)
+    from stemjax.app.simulate import simulate as run_simulation
+
+    run_simulation(settings, output)
+    typer.echo(f"wrote {output}")
+
+
+@app.command()
+def inspect(file: Annotated[Path, typer.Argument(metavar="FILE", help="Data or a result.")]) -> None:
+    """Print what FILE holds: shape, optics, what is missing."""
+    from stemjax.app.inspect import inspect_file
+
+    for line in inspect_file(file):
+        typer.echo(line)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")]) -> None:
+    """Write the report of a run (HTML and figures) again."""
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}; give the folder of a run (stemjax run CONFIG -o DIR)")
+    from stemjax.report.page import write_report
+
+    typer.echo(f"wrote {write_report(folder)}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of configurations, for editors."""
+    from stemjax.app.config import schema_text
+
+    typer.echo(schema_text(), nl=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and turn every error into one line and an exit status.
+
+    Args:
+        arguments: Words of the command line; those of the process unless given.
+
+    Returns:
+        0 if it went well, 2 for bad input, 1 for a failed run, 130 if interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    try:
+        status = app([word for word in words if word != "--debug"], standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except typer.Exit as leave:
+        return leave.exit_code
+    except BrokenPipeError:
+        # The reader of a pipe has gone (`stemjax inspect f | head`); flushing at exit must not complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            raise
+        return _complain(error)
+
+
+def _complain(error: BaseException) -> int:
+    """Print an error on standard error, a line each, and return the exit status."""
+    lines, status = _words(error)
+    for line in lines:
+        print(f"stemjax: {line}", file=sys.stderr)
+    return status
+
+
+def _words(error: BaseException) -> tuple[list[str], int]:
+    if isinstance(error, InputError):
+        return str(error).splitlines(), BAD_INPUT
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return ["interrupted; a run goes on from its last checkpoint with --resume"], INTERRUPTED
+    if isinstance(error, MemoryError):
+        return ["not enough memory; `stemjax check` shows what is needed; take a smaller batch or crop"], BAD_INPUT
+    if isinstance(error, OSError):
+        name = f"{error.filename}: " if error.filename else ""
+        return [f"{name}{error.strerror or error}; check the path, the permissions and the space left"], BAD_INPUT
+    # Usage errors: typer carries its own copy of click, so they are known by what they can do.
+    if hasattr(error, "format_message"):
+        return [f"{error.format_message()} See: stemjax --help".replace("\n", " ")], getattr(error, "exit_code", BAD_INPUT)
+    text = " ".join(str(error).split())[:300]
+    return [f"failed: {type(error).__name__}: {text}; run again with --debug for the traceback"], FAILED
+
+
+def _setup(devices: int | str = "auto", dtype: str = "float32") -> None:
+    """Set jax up once, before anything computes."""
+    import stemjax
+
+    stemjax.setup(devices=None if devices == "auto" else devices, double=dtype == "float64")
+
+
+def _report_end(result: Any) -> None:
+    """The last word of a run; one that did not end well has an exit status of its own."""
+    if result is not None and not getattr(result, "success", True):
+        print(f"stemjax: {result.status}", file=sys.stderr)
+        raise typer.Exit(FAILED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

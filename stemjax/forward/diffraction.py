@@ -1,0 +1,144 @@
+"""From an experiment to its diffraction patterns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stemjax.core.executor import Batch, Execution, map_probes, sum_probes
+from stemjax.core.fourier import band_limit, shift_ramps
+from stemjax.core.grid import Grid
+from stemjax.core.typing import Array
+from stemjax.detect.pixelated import PixelatedDetector, record
+from stemjax.forward.experiment import Experiment
+from stemjax.optics.electron import interaction_parameter
+from stemjax.optics.probe import probe_waves
+from stemjax.optics.scan import probe_positions
+from stemjax.scatter.multislice import multislice
+from stemjax.scatter.propagator import slice_propagators
+
+
+class Shared(NamedTuple):
+    """What all probes have in common: waves [mode ny nx], propagators [step ny nx], dose."""
+
+    waves: Array
+    propagators: Array
+    dose: Array
+
+
+@dataclass(frozen=True)
+class Diffraction:
+    r"""Simulator of diffraction patterns, one for every scan position; hashable, holds no arrays.
+
+    .. math:: \mu_i(k) = D \sum_m | \hat M [ e^{-2\pi i k r_i} \psi_m(k) ] |^2
+
+    with \hat M the multislice operator of the specimen's window around r_i and D the electrons in a pattern.
+
+    Args:
+        detector: What is recorded of the reciprocal grid; all of it if None.
+        limit: Band limit as a fraction of Nyquist, on propagators and (with `limit_transmission`) on transmission
+            functions; None for none. 2/3 suits simulations, None single-slice reconstruction.
+        taper: Width of the limit's soft edge as a fraction of Nyquist.
+        limit_transmission: Also band-limit the transmission functions; only for a periodic specimen.
+        exact: Non-paraxial propagator.
+        execution: Where the probes run.
+    """
+
+    detector: PixelatedDetector | None = None
+    limit: float | None = 2.0 / 3.0
+    taper: float = 0.0
+    limit_transmission: bool = False
+    exact: bool = False
+    execution: Execution = Execution()
+
+    def __call__(self, experiment: Experiment, index: Array | None = None) -> Array:
+        """Expected counts of some patterns (all if `index` is None), [pattern ky kx], zero frequency in the corner."""
+        shared, field, items, corners = self.prepare(experiment)
+        chosen = (items, corners) if index is None else jax.tree.map(lambda a: a[index], (items, corners))
+        grid = experiment.probe.grid
+
+        def one(common: tuple[Shared, Array], probe: tuple[Array, Array]) -> Array:
+            item, corner = probe
+            patch = _window(common[1], corner, grid.shape)
+            return self.pattern(common[0], patch, item, grid)
+
+        return map_probes(one, (shared, field), chosen, self.execution)
+
+    def total(self, experiment: Experiment, score: Callable, data: Any, index: Array, weight: Array) -> Array:
+        """Weighted sum over patterns of `score(expected, datum)`, differentiated at constant memory.
+
+        Args:
+            experiment: The experiment.
+            score: Scalar function of one expected pattern [ky kx] and its record.
+            data: Records in lanes [lane stored ...] (`stemjax.inference.batches`).
+            index: Patterns of the sum [lane probe]: position within the lane.
+            weight: Weight of every pattern [lane probe].
+        """
+        shared, field, items, corners = self.prepare(experiment)
+        lanes = index.shape[0]
+        number = jnp.minimum(index * lanes + jnp.arange(lanes)[:, None], items.shape[0] - 1)
+        batch = Batch(items[number], corners[number], data, index, weight)
+        grid = experiment.probe.grid
+
+        def one(shared: Shared, patch: Array, item: Array, datum: Any) -> Array:
+            return score(self.pattern(shared, patch, item, grid), datum)
+
+        return sum_probes(one, shared, field, batch, grid.shape, self.execution)
+
+    def prepare(self, experiment: Experiment) -> tuple[Shared, Array, Array, Array]:
+        """What is computed once and not for every probe: shared arrays, transmission, shifts [Å] and corners [pixel]."""
+        probe, specimen = experiment.probe, experiment.specimen
+        field = specimen.transmission(interaction_parameter(probe.energy))
+        if self.limit_transmission and self.limit is not None:
+            mask = jnp.asarray(band_limit(specimen.grid, self.limit, self.taper), dtype=float)
+            field = jnp.fft.ifft2(jnp.fft.fft2(field) * mask[None])
+        propagators = slice_propagators(
+            probe.grid, specimen.thickness, probe.energy, experiment.tilt,
+            limit=self.limit, taper=self.taper, exact=self.exact,
+        )  # fmt: skip
+        positions = probe_positions(experiment.scan) - specimen.origin[None]
+        corners, shifts = _place(positions, specimen.grid, probe.grid.shape, specimen.periodic)
+        if specimen.periodic and probe.grid.shape != specimen.grid.shape:
+            field = jnp.pad(field, ((0, 0), (0, probe.grid.shape[0]), (0, probe.grid.shape[1])), mode="wrap")
+        return Shared(probe_waves(probe), propagators, experiment.dose), field, shifts, corners
+
+    def pattern(self, shared: Shared, patch: Array, shift: Array, grid: Grid) -> Array:
+        """Expected counts [ky kx] of one probe, displaced by `shift` [Å] in its window of the specimen."""
+        waves = exit_waves(shared, patch, shift, grid)
+        intensity = jnp.sum(waves.real**2 + waves.imag**2, axis=0)
+        return shared.dose * (intensity if self.detector is None else record(self.detector, intensity))
+
+
+def exit_waves(shared: Shared, patch: Array, shift: Array, grid: Grid) -> Array:
+    """Exit waves of all modes of one probe in reciprocal space [mode ny nx]."""
+    ramp_y, ramp_x = shift_ramps(grid, shift)
+
+    def one(wave: Array) -> Array:
+        return multislice(wave * ramp_y * ramp_x, patch, shared.propagators)
+
+    # A single mode stays free of a batch axis, which XLA's CPU code handles better.
+    return one(shared.waves[0])[None] if shared.waves.shape[0] == 1 else jax.vmap(one)(shared.waves)
+
+
+def _place(positions: Array, grid: Grid, window: tuple[int, int], periodic: bool) -> tuple[Array, Array]:
+    """First corner of every probe's window [pattern 2] and the probe's place in it [pattern 2] [Å]."""
+    sampling = jnp.asarray(grid.sampling, dtype=positions.dtype)[None]
+    if periodic and window == grid.shape:
+        return jnp.zeros(positions.shape, int), positions
+    half = np.array(window)[None] // 2
+    corners = jnp.floor(jax.lax.stop_gradient(positions) / sampling + 0.5).astype(int) - half
+    shifts = positions - corners.astype(positions.dtype) * sampling
+    shape = np.array(grid.shape)[None]
+    if periodic:
+        return jnp.mod(corners, shape), shifts
+    inside = jnp.clip(corners, 0, shape - np.array(window)[None])
+    return inside, shifts + (corners - inside).astype(positions.dtype) * sampling
+
+
+def _window(field: Array, corner: Array, window: tuple[int, int]) -> Array:
+    return jax.lax.dynamic_slice(field, (0, corner[0], corner[1]), (field.shape[0], *window))

@@ -1,0 +1,88 @@
+"""The experiment as one pytree, and what was recorded of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from stemjax.core.errors import InputError
+from stemjax.core.typing import Annotated, Array, Scalar
+from stemjax.optics.probe import Probe
+from stemjax.optics.scan import Scan
+
+
+class Experiment(struct.PyTreeNode):
+    """Everything that decides the expected counts; made by `make_experiment`.
+
+    Args:
+        probe: The probe.
+        specimen: A `PixelatedObject`, a `PotentialObject` or anything with their `transmission`.
+        scan: Where the probe goes.
+        dose: Electrons in one pattern.
+        tilt: Small tilt of the specimen (y, x) [mrad].
+        detectors: Detectors of a scanned image by name; a pixelated detector belongs to the simulator.
+    """
+
+    probe: Probe
+    specimen: Any
+    scan: Scan
+    dose: Annotated[Array, "electron"]
+    tilt: Annotated[Array, "mrad"]
+    detectors: dict[str, Any] = struct.field(default_factory=dict)
+
+
+def make_experiment(
+    probe: Probe,
+    specimen: Any,
+    scan: Scan,
+    *,
+    dose: Annotated[Scalar, "electron"] = 1.0,
+    tilt: Annotated[tuple[float, float], "mrad"] = (0.0, 0.0),
+    detectors: dict[str, Any] | None = None,
+) -> Experiment:
+    """An experiment whose parts fit together.
+
+    Args:
+        probe: The probe.
+        specimen: The specimen; its pixels must be those of the probe's window.
+        scan: The scan.
+        dose: Electrons in one pattern; 1 gives intensities as fractions of the beam.
+        tilt: Specimen tilt (y, x) [mrad].
+        detectors: Detectors of scanned images by name.
+
+    Raises:
+        InputError: Samplings differ, or the window is larger than the specimen.
+    """
+    grid = specimen.grid
+    if not np.allclose(grid.sampling, probe.grid.sampling, rtol=1e-6):
+        raise InputError(
+            f"specimen pixels of {grid.sampling} Å and probe pixels of {probe.grid.sampling} Å differ; use one sampling"
+        )
+    if any(n > m for n, m in zip(probe.grid.shape, grid.shape, strict=True)):
+        raise InputError(
+            f"the probe's window of {probe.grid.shape} pixels is larger than the specimen's {grid.shape}; "
+            "repeat or pad the specimen, or use a smaller window"
+        )
+    return Experiment(
+        probe=probe,
+        specimen=specimen,
+        scan=scan,
+        dose=jnp.asarray(dose, dtype=float),
+        tilt=jnp.asarray(tilt, dtype=float),
+        detectors=dict(detectors or {}),
+    )
+
+
+class Measurement(struct.PyTreeNode):
+    """What was recorded, ready for comparison.
+
+    Args:
+        counts: Electrons [pattern ...]; patterns have their zero frequency in the corner.
+        mask: Weight of every pixel of a pattern [...], 0 where the detector is dead or hidden; or None.
+    """
+
+    counts: Annotated[Array, "electron"]
+    mask: Array | None = None

@@ -1,0 +1,105 @@
+"""The package's own 4D file: `/counts` [scan_y scan_x ky kx] with the optics as attributes (docs/file-format.md)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stemjax.core.errors import InputError
+from stemjax.forward.recording import Recording
+from stemjax.io.atomic import atomic_hdf5
+from stemjax.io.checks import blocks
+from stemjax.io.hdf5_bare import read_bare
+from stemjax.io.hdf5_tree import open_hdf5
+from stemjax.io.json_text import from_json, to_json
+
+FORMAT = "stemjax-4d"
+VERSION = "1"
+UNITS = {
+    "energy": "eV",
+    "scan_step": "Å",
+    "detector_sampling": "mrad",
+    "semiangle": "mrad",
+    "defocus": "Å",
+    "scan_rotation": "degree",
+    "electrons_per_count": "electron",
+}
+"""Fields of a recording that become attributes, and their units."""
+
+
+def read_native(path: Path, *, lazy: bool = False, **_: Any) -> Recording:
+    """Read a file that `write_recording` wrote.
+
+    Args:
+        path: The file.
+        lazy: Leave the counts on the disk.
+    """
+    with open_hdf5(path, "a stemjax 4D file") as file:
+        version = str(file.attrs.get("version", "?"))
+        if version != VERSION:
+            raise InputError(f"{path} has version {version} of {FORMAT}; this stemjax reads {VERSION}: update stemjax")
+        attributes = dict(file["counts"].attrs)
+        known = {k: own(attributes[k]) for k in UNITS if k in attributes}
+        metadata = from_json(file["metadata"].asstr()[()]) if "metadata" in file else {}
+    counts = read_bare(path, key="/counts", lazy=lazy).counts
+    return Recording(
+        counts=counts, metadata=metadata, source={"path": str(path), "key": "/counts", "format": FORMAT}, **known
+    )
+
+
+def own(value: Any) -> Any:
+    """A number, or a pair of them, from an attribute."""
+    array = np.asarray(value, float)
+    return float(array) if array.ndim == 0 else tuple(float(v) for v in array)
+
+
+def write_recording(path: str | os.PathLike, recording: Recording, *, compress: bool = True) -> None:
+    """Write patterns and what is known of the optics, whole or not at all.
+
+    Args:
+        path: The file; the extension is up to the caller (`.h5`).
+        recording: Counts [scan_y scan_x ky kx], which may lie on the disk, and the optics.
+        compress: Whether to pack the counts (gzip 1 with shuffle; two to five times smaller, ten times slower).
+
+    Raises:
+        InputError: The file cannot be written; nothing was changed.
+
+    >>> import tempfile
+    >>> from stemjax.io.read import read_recording
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_recording(f"{folder}/a.h5", Recording(np.ones((2, 3, 4, 4), np.uint8), energy=80e3))
+    ...     read_recording(f"{folder}/a.h5").energy
+    80000.0
+    """
+    counts = recording.counts
+    size = int(np.prod(counts.shape, dtype=object)) * np.dtype(counts.dtype).itemsize
+    with atomic_hdf5(path, needed=0 if compress else size) as file:
+        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
+        packing = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compress else {}
+        chunks = chunk_shape(tuple(counts.shape), np.dtype(counts.dtype).itemsize)
+        node = file.create_dataset("counts", counts.shape, counts.dtype, chunks=chunks, fletcher32=True, **packing)
+        start = 0
+        for block in blocks(counts):
+            node[start : start + len(block)] = block
+            start += len(block)
+        node.attrs["units"], node.attrs["long_name"] = "count", "Diffraction patterns"
+        node.attrs["dims"] = ["scan_y", "scan_x", "ky", "kx"]
+        for name, unit in UNITS.items():
+            if getattr(recording, name) is not None:
+                node.attrs[name], node.attrs[f"{name}_units"] = getattr(recording, name), unit
+        file["metadata"] = to_json(recording.metadata)
+
+
+def chunk_shape(shape: tuple[int, ...], itemsize: int, target: int = 2**20) -> tuple[int, ...]:
+    """Whole patterns of one scan row, about a megabyte together.
+
+    >>> chunk_shape((64, 64, 128, 128), 2)
+    (1, 32, 128, 128)
+    """
+    pattern = max(1, shape[2] * shape[3] * itemsize)
+    return 1, max(1, min(shape[1], target // pattern)), shape[2], shape[3]
+
+

@@ -1,0 +1,202 @@
+"""The electron probe: aperture, aberrations, pixel freedom and incoherent modes, normalised to one electron."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from stemjax.core.errors import InputError
+from stemjax.core.grid import Grid
+from stemjax.core.typing import Annotated, Array, Complex, Float, Scalar, typed
+from stemjax.optics.aberrations import Aberrations, make_aberrations, phase_error
+from stemjax.optics.electron import check_energy, wavelength
+
+SUPPORT = 1.2
+"""Free probe pixels live inside this multiple of the convergence semi-angle: the condenser aperture is a hard stop."""
+
+
+class Probe(struct.PyTreeNode):
+    """A convergent probe; made by `make_probe`.
+
+    Args:
+        aberrations: Coefficients of the probe-forming lens [Å].
+        semiangle: Convergence semi-angle [mrad].
+        pixels: Freedom beyond the ideal aperture, [mode 2 ny nx] (real and imaginary part in reciprocal space, in
+            units of the aperture's amplitude), or None for an ideal, coherent probe.
+        energy: Beam energy [eV].
+        grid: Grid of the probe's window.
+        soft: Whether the aperture's edge is one reciprocal pixel wide (differentiable) or sharp.
+    """
+
+    aberrations: Aberrations
+    semiangle: Annotated[Array, "mrad"]
+    pixels: Array | None
+    energy: float = struct.field(pytree_node=False)
+    grid: Grid = struct.field(pytree_node=False)
+    soft: bool = struct.field(pytree_node=False, default=True)
+
+
+@typed
+def make_probe(
+    grid: Grid,
+    *,
+    energy: Annotated[float, "eV"],
+    semiangle: Annotated[Scalar, "mrad"],
+    aberrations: Aberrations | None = None,
+    modes: int = 1,
+    free_pixels: bool = False,
+    soft: bool = True,
+) -> Probe:
+    """A probe on a grid, checked.
+
+    Args:
+        grid: Window of the probe; its reciprocal must hold the aperture.
+        energy: Beam energy [eV].
+        semiangle: Convergence semi-angle [mrad].
+        aberrations: Lens aberrations; none if left out.
+        modes: Number of mutually incoherent modes. The second and later ones start as weak gradients of the first
+            along x, y, ..., the first effects of a finite source (2 % of the beam each).
+        free_pixels: Make room for free probe pixels; implied by more than one mode.
+        soft: Soften the edge of the aperture over one reciprocal pixel.
+
+    Raises:
+        InputError: The aperture does not fit the grid.
+
+    >>> make_probe(Grid((32, 32), (0.2, 0.2)), energy=80e3, semiangle=21.4).pixels is None
+    True
+    """
+    energy = check_energy(energy)
+    largest = 1e3 * wavelength(energy) * grid.nyquist
+    if not 0.0 < float(semiangle) < largest:
+        raise InputError(
+            f"a convergence semi-angle of {float(semiangle):g} mrad does not fit a grid that carries "
+            f"{largest:.3g} mrad; use a sampling below {0.5 * 1e3 * wavelength(energy) / max(float(semiangle), 1e-9):.3g} Å"
+        )
+    pixels = _first_modes(grid, modes) if free_pixels or modes > 1 else None
+    return Probe(
+        aberrations=make_aberrations() if aberrations is None else aberrations,
+        semiangle=jnp.asarray(semiangle, dtype=float),
+        pixels=pixels,
+        energy=energy,
+        grid=grid,
+        soft=soft,
+    )
+
+
+def _first_modes(grid: Grid, modes: int, power: float = 0.02) -> Array:
+    """Zeros for the first mode; for mode m the direction cosines' low powers, scaled later by the aperture."""
+    if modes < 1:
+        raise InputError(f"a probe of {modes} modes does not exist; give 1 or more")
+    pixels = np.zeros((modes, 2, *grid.shape))
+    ky, kx = grid.frequencies()
+    radius = 0.25 * grid.nyquist
+    powers = [(0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), (0, 3), (3, 0)]
+    for mode in range(1, modes):
+        py, px = powers[(mode - 1) % len(powers)]
+        pattern = (ky / radius) ** py * (kx / radius) ** px
+        inside = np.hypot(ky, kx) < radius
+        pixels[mode, (py + px) % 2] = np.sqrt(power) * pattern / np.sqrt(np.mean(pattern[inside] ** 2))
+    return jnp.asarray(pixels, dtype=float)
+
+
+def aperture(grid: Grid, energy: float, semiangle: Scalar, *, soft: bool = True) -> Array:
+    r"""Amplitude of a round aperture on the reciprocal grid.
+
+    .. math:: A(k) = \mathrm{clip}\left(\frac{\alpha_0 - \lambda |k|}{\Delta\alpha} + \tfrac12,\, 0,\, 1\right)
+
+    with Δα the angular size of a reciprocal pixel along the direction of k; the sharp one is 1 for λ|k| ≤ α₀.
+
+    Args:
+        grid: Real-space grid.
+        energy: Beam energy [eV].
+        semiangle: Semi-angle α₀ [mrad].
+        soft: Edge over one reciprocal pixel, differentiable in `semiangle`; else a sharp edge.
+
+    Returns:
+        Real array [ny nx], zero frequency in the corner.
+
+    >>> float(aperture(Grid((16, 16), (0.5, 0.5)), 80e3, 20.0)[0, 0])
+    1.0
+    """
+    ky, kx = grid.frequencies()
+    scale = 1e3 * wavelength(energy)
+    alpha = scale * np.hypot(ky, kx)
+    if not soft:
+        return jnp.where(jnp.asarray(alpha) <= semiangle, 1.0, 0.0)
+    step_y, step_x = (scale * step for step in grid.reciprocal_sampling)
+    safe = np.where(alpha > 0, alpha, 1.0)
+    step = np.where(alpha > 0, scale * np.hypot(ky * step_y, kx * step_x) / safe, min(step_y, step_x))
+    dtype = jnp.result_type(float)
+    return jnp.clip((semiangle - jnp.asarray(alpha, dtype)) / jnp.asarray(step, dtype) + 0.5, 0.0, 1.0)
+
+
+@typed
+def probe_waves(probe: Probe) -> Complex[Array, "mode ny nx"]:
+    r"""Waves of the probe in reciprocal space, centred on the origin.
+
+    .. math:: \psi_m(k) = \frac{1}{\sqrt{Z}} e^{-i \chi(k)} \left[ \delta_{m0} A(k) + M_m(k) S(k) \right],
+        \qquad \sum_{m,k} |\psi_m(k)|^2 = 1
+
+    with M the free pixels and S their support (`SUPPORT` times the aperture). The wave in real space is the inverse
+    discrete Fourier transform; the detector's intensities of an empty specimen then sum to one electron.
+
+    Returns:
+        Waves [mode ny nx], zero frequency in the corner.
+
+    >>> waves = probe_waves(make_probe(Grid((32, 32), (0.2, 0.2)), energy=80e3, semiangle=21.4))
+    >>> waves.shape, round(float((abs(waves) ** 2).sum()), 6)
+    ((1, 32, 32), 1.0)
+    """
+    amplitude = aperture(probe.grid, probe.energy, probe.semiangle, soft=probe.soft)
+    waves = amplitude[None].astype(jnp.result_type(complex))
+    if probe.pixels is not None:
+        support = aperture(probe.grid, probe.energy, SUPPORT * probe.semiangle, soft=probe.soft)[None]
+        free = (probe.pixels[:, 0] + 1j * probe.pixels[:, 1]) * support
+        waves = free.at[0].add(waves[0])
+    waves = waves * jnp.exp(-1j * probe_phase(probe))[None]
+    # An all-zero probe would divide by zero; the floor keeps its gradient finite.
+    power = jnp.sum(waves.real**2 + waves.imag**2)
+    return waves / jnp.sqrt(jnp.maximum(power, 1e-20))
+
+
+def probe_phase(probe: Probe) -> Float[Array, "ny nx"]:
+    """Aberration function χ(k) of the probe [rad] on its reciprocal grid.
+
+    >>> probe_phase(make_probe(Grid((8, 8), (0.2, 0.2)), energy=80e3, semiangle=20.0)).shape
+    (8, 8)
+    """
+    scale = wavelength(probe.energy)
+    ky, kx = (jnp.asarray(scale * k, dtype=float) for k in probe.grid.frequencies())
+    return phase_error(probe.aberrations, ky, kx, scale)
+
+
+def mode_occupancy(waves: Array) -> Array:
+    """Share of the beam in every mode [mode], largest first once the modes are made orthogonal.
+
+    >>> mode_occupancy(jnp.ones((1, 4, 4)) + 0j)
+    Array([1.], dtype=float...)
+    """
+    power = jnp.sum(jnp.abs(waves) ** 2, axis=(-2, -1))
+    return power / power.sum()
+
+
+def orthogonal_modes(waves: Array) -> Array:
+    """The same mixed state in mutually orthogonal modes, the strongest first.
+
+    Modes are defined up to a unitary mixing; the singular vectors are the one choice that is orthogonal and ordered
+    (Thibault & Menzel, Nature 494 (2013) 68).
+
+    Args:
+        waves: Modes [mode ny nx].
+
+    Returns:
+        Orthogonal modes [mode ny nx] with the same density matrix.
+
+    >>> w = orthogonal_modes(jnp.stack([jnp.ones((4, 4)), jnp.ones((4, 4))]) + 0j)
+    >>> round(float(jnp.abs(w[1]).max()), 6)
+    0.0
+    """
+    flat = waves.reshape(waves.shape[0], -1)
+    _, singular, vectors = jnp.linalg.svd(flat, full_matrices=False)
+    return (singular[:, None] * vectors).reshape(waves.shape)

@@ -1,0 +1,162 @@
+"""An oriented orthogonal cell of any crystal: the zone axis along the beam, whole periods along every edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import gcd
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stemjax.core.errors import InputError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+# Lengths up to which lattice vectors are searched, one after the other [Å]; the first that gives a cell ends the search.
+SEARCH_LENGTHS = (10.0, 20.0, 40.0, 80.0)
+# Of the candidates at one length only the shortest are paired, so that the search stays below a second.
+MOST_CANDIDATES = 400
+
+
+@dataclass(frozen=True)
+class OrthogonalCell:
+    """An oriented orthogonal supercell and how it was made.
+
+    Args:
+        atoms: The atoms, periodic, cell edges along x, y and z.
+        edges: Lattice indices of the edges x, y, z, one a row [3 3], of the crystal's own cell vectors.
+        strain: Largest principal strain that made the cell orthogonal; 0 where the crystal fits as it is.
+    """
+
+    atoms: Atoms
+    edges: tuple[tuple[int, int, int], ...]
+    strain: float
+
+
+def orthogonal_cell(
+    atoms: Atoms,
+    zone_axis: tuple[int, ...] = (0, 0, 1),
+    *,
+    thickness: float | None = None,
+    min_width: tuple[float, float] = (0.0, 0.0),
+    tolerance: float = 5e-3,
+) -> OrthogonalCell:
+    """The orthogonal cell of smallest cross-section that has a zone axis along +z, repeated to a size.
+
+    Lattice vectors normal to the zone axis, or nearly so, are searched up to 80 Å. What is missing to right angles is
+    strained away and reported. The beam travels along +z, from the first atoms of [uvw] to the last.
+
+    Args:
+        atoms: A crystal: any cell with a volume, periodic in all directions.
+        zone_axis: Direction [uvw] in the crystal's cell vectors, or [uvtw] (four indices, hexagonal).
+        thickness: Least length along z [Å]; whole periods; None for one period.
+        min_width: Least widths (y, x) [Å]; whole periods.
+        tolerance: Largest principal strain allowed.
+
+    Returns:
+        The cell, the lattice indices of its edges and the strain.
+
+    Raises:
+        InputError: The zone axis is no direction, or no cell up to 80 Å stays under the tolerance.
+
+    >>> from ase.build import bulk
+    >>> found = orthogonal_cell(bulk("Si"), (0, 1, 0), thickness=10.0)
+    >>> len(found.atoms), round(found.strain, 9)
+    (12, 0.0)
+    """
+    lattice = np.asarray(atoms.cell.array, float)
+    if abs(np.linalg.det(lattice)) < 1e-6:
+        raise InputError(
+            "the crystal's cell has no volume; give it three cell vectors (atoms.center(vacuum=5, axis=2))"
+        )
+    along = _primitive_direction(zone_axis)
+    in_plane = _in_plane_edges(lattice, along, tolerance)
+    edges = np.array([*in_plane, along])
+    wanted = (min_width[1], min_width[0], 0.0 if thickness is None else thickness)
+    lengths = np.linalg.norm(edges @ lattice, axis=1)
+    repeats = [max(1, int(np.ceil(w / length - 1e-6))) for w, length in zip(wanted, lengths, strict=True)]
+    edges = edges * np.array(repeats)[:, None]
+    return OrthogonalCell(_cut(atoms, edges), tuple(tuple(int(i) for i in e) for e in edges), _strain(edges @ lattice))
+
+
+def _primitive_direction(zone_axis: tuple[int, ...]) -> np.ndarray:
+    """The shortest lattice vector along [uvw], from three indices or from four of the hexagonal system."""
+    indices = [int(i) for i in zone_axis]
+    if list(zone_axis) != indices or len(indices) not in (3, 4) or not any(indices):
+        raise InputError(f"zone axis {zone_axis} must be three whole numbers [uvw], or four [uvtw], not all zero")
+    if len(indices) == 4:
+        u, v, t, w = indices
+        if u + v + t:
+            raise InputError(f"zone axis {zone_axis}: the first three of four indices must add up to zero")
+        indices = [u - t, v - t, w]
+    return np.array(indices) // gcd(*indices)
+
+
+def _in_plane_edges(lattice: np.ndarray, along: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Lattice indices of the edges x and y of the smallest cell within the strain allowed."""
+    best = np.inf
+    for longest in SEARCH_LENGTHS:
+        candidates = _candidates(lattice, along, longest, tolerance)
+        pairs = _ranked_pairs(candidates @ lattice, tolerance)
+        for first, second in pairs:
+            edges = np.array([candidates[first], candidates[second], along])
+            if np.linalg.det(edges @ lattice) < 0:
+                edges[1] *= -1
+            strain = _strain(edges @ lattice)
+            if strain <= tolerance:
+                return edges[0], edges[1]
+            best = min(best, strain)
+    found = "none was found" if np.isinf(best) else f"the best has {best:.4f}"
+    raise InputError(
+        f"no orthogonal cell up to {SEARCH_LENGTHS[-1]:.0f} Å with a strain under {tolerance:g} for zone axis "
+        f"{along.tolist()}: {found}; raise tolerance or choose another zone axis"
+    )
+
+
+def _candidates(lattice: np.ndarray, along: np.ndarray, longest: float, tolerance: float) -> np.ndarray:
+    """Lattice vectors up to a length that are normal to the zone axis within the tolerance, shortest first [n 3].
+
+    Of a vector and its negative only one is kept, the one whose last non-zero index is positive.
+    """
+    reach = np.floor(longest * np.linalg.norm(np.linalg.inv(lattice), axis=0)).astype(int)
+    indices = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), axis=-1).reshape(-1, 3)
+    indices = indices[(indices @ np.array([1, 2 * reach[0] + 1, (2 * reach[0] + 1) * (2 * reach[1] + 1)])) > 0]
+    vectors = indices @ lattice
+    length = np.linalg.norm(vectors, axis=1)
+    axis = along @ lattice / np.linalg.norm(along @ lattice)
+    normal = (length <= longest) & (np.abs(vectors @ axis) <= 2.0 * tolerance * length + 1e-9)
+    indices, length = indices[normal], length[normal]
+    return indices[np.lexsort((*indices.T[::-1], length.round(6)))[:MOST_CANDIDATES]]
+
+
+def _ranked_pairs(vectors: np.ndarray, tolerance: float) -> np.ndarray:
+    """Pairs of nearly perpendicular vectors, by area, then by the longer side [n 2]; the shorter one is x."""
+    if not len(vectors):
+        return np.empty((0, 2), int)
+    length = np.linalg.norm(vectors, axis=1)
+    cosine = np.abs(vectors @ vectors.T) / np.outer(length, length)
+    first, second = np.nonzero(np.triu(cosine <= 2.0 * tolerance + 1e-9, 1))
+    order = np.lexsort((length[second].round(6), (length[first] * length[second]).round(6)))
+    return np.stack([first[order], second[order]], axis=1)
+
+
+def _strain(vectors: np.ndarray) -> float:
+    """Largest principal strain that turns three vectors into perpendicular ones of the same lengths."""
+    box = np.diag(np.linalg.norm(vectors, axis=1))
+    stretches = np.linalg.svd(np.linalg.solve(vectors, box), compute_uv=False)
+    return float(np.abs(stretches - 1.0).max())
+
+
+def _cut(atoms: Atoms, edges: np.ndarray) -> Atoms:
+    """The atoms of the supercell with these edges, turned and strained into an orthogonal cell."""
+    from ase.build import make_supercell
+
+    supercell = make_supercell(atoms, edges, wrap=True)
+    fractions = supercell.get_scaled_positions(wrap=True)
+    # Rounding must not leave an atom of the lower face at the upper one.
+    fractions = np.mod(fractions + 1e-7, 1.0) - 1e-7
+    supercell.set_cell(np.diag(np.linalg.norm(edges @ np.asarray(atoms.cell.array, float), axis=1)), scale_atoms=False)
+    supercell.set_scaled_positions(fractions)
+    supercell.pbc = True
+    return supercell
