@@ -1,7 +1,7 @@
 """Types for pydantic models: numbers with a unit that a person writes, checked and converted at the door.
 
-A field ``energy: Energy`` takes ``80e3``, ``"80e3"`` or ``"80 keV"``; what is stored is the number in the package's unit.
-The refusals say what is wanted, and the JSON schema tells an editor the unit and the range.
+A field ``energy: Energy`` takes ``80e3``, ``"80e3"`` or ``"80 keV"``; what is stored is the number in the package's
+unit. The refusals say what is wanted, and the JSON schema tells an editor the unit and the range.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NO = ("false", "no", "off")
 
 
 class Settings(BaseModel):
-    """What a person may write in one mapping: frozen, no unknown keys, the docstring of a field is its documentation."""
+    """What a person may write in one mapping: frozen, no unknown keys; a field's docstring is its documentation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 

@@ -1,7 +1,7 @@
 """Quantities as a person writes them: "80 keV", "1.2 um", "1e4 e/nm^2", or a plain number in the documented unit.
 
-The units of the package: Å for lengths, eV for energies, mrad for angles (degree for the rotation of a scan), electrons,
-electrons per Å² and seconds.
+The units of the package: Å for lengths, eV for energies, mrad for angles (degree for the rotation of a scan),
+electrons, electrons per Å² and seconds.
 """
 
 from __future__ import annotations

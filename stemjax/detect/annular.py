@@ -8,7 +8,7 @@ from flax import struct
 
 from stemjax.core.errors import InputError
 from stemjax.core.grid import Grid
-from stemjax.core.typing import Annotated, Array, Float, Scalar, typed
+from stemjax.core.typing import Annotated, Array, Float, typed
 from stemjax.optics.electron import wavelength
 
 

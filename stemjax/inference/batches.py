@@ -1,0 +1,81 @@
+"""Records dealt to lanes, and the minibatches of an epoch.
+
+Record i lies in lane i mod L at place i div L, with L a fixed multiple of the devices: every device holds whole lanes,
+every batch takes the same number from each, and so the batches do not depend on how many devices there are.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+LANES = 8
+"""Lanes where the devices allow it."""
+
+
+def lane_count(devices: int, records: int) -> int:
+    """Number of lanes: a multiple of the devices, 8 where that is one and there are records enough.
+
+    >>> lane_count(2, 100), lane_count(3, 100), lane_count(2, 5)
+    (8, 24, 2)
+    """
+    return math.lcm(LANES, devices) if records >= 2 * math.lcm(LANES, devices) else devices
+
+
+def deal(tree: Any, lanes: int) -> Any:
+    """Arrays [record ...] as [lane stored ...]; missing records at the end repeat the last one.
+
+    >>> deal(np.arange(5), 2).tolist()
+    [[0, 2, 4], [1, 3, 4]]
+    """
+
+    def one(array: np.ndarray) -> np.ndarray:
+        missing = -array.shape[0] % lanes
+        full = np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
+        return np.ascontiguousarray(full.reshape(-1, lanes, *array.shape[1:]).swapaxes(0, 1))
+
+    return jax.tree.map(one, tree)
+
+
+def batch_shape(records: int, lanes: int, size: int) -> tuple[int, int]:
+    """Number of batches in an epoch and of records a lane gives to each.
+
+    >>> batch_shape(100, 8, 32)
+    (4, 4)
+    """
+    stored = -(-records // lanes)
+    per_lane = max(1, min(stored, round(size / lanes)))
+    return -(-stored // per_lane), per_lane
+
+
+def shuffled(records: int, lanes: int, size: int, *, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """The batches of one epoch, every record once.
+
+    Args:
+        records: Number of records.
+        lanes: Number of lanes.
+        size: Records in a batch, rounded to a multiple of the lanes.
+        seed: Seed of the run.
+        epoch: Number of the epoch; with the seed it decides the order, so a resumed run goes on as it would have.
+
+    Returns:
+        Place in the lane [batch lane probe] and weight [batch lane probe], 0 for padding.
+
+    >>> index, weight = shuffled(5, 2, 2, seed=0, epoch=0)
+    >>> index.shape, float(weight.sum())
+    ((3, 2, 1), 5.0)
+    """
+    count, per_lane = batch_shape(records, lanes, size)
+    stored = -(-records // lanes)
+    random = np.random.default_rng([seed, epoch])
+    index = np.zeros((lanes, count * per_lane), np.int32)
+    weight = np.zeros((lanes, count * per_lane), np.float32)
+    for lane in range(lanes):
+        order = random.permutation(stored)
+        index[lane, :stored] = order
+        weight[lane, :stored] = order * lanes + lane < records
+    split = (lanes, count, per_lane)
+    return index.reshape(split).swapaxes(0, 1).copy(), weight.reshape(split).swapaxes(0, 1).copy()
