@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_serializer
+from pydantic import Field, field_serializer
 
 from stemjax.core.errors import InputError, nearest
 from stemjax.core.quantity import Degrees, Flag, Parsed, Quantity, Settings, one_of, read_flag
@@ -20,20 +21,23 @@ from stemjax.problems.ptychography.aberration_settings import FREE_NAMES
 UNKNOWNS = ("object", "probe", "aberrations", "defocus", "positions", "affine", "thickness", "tilt")
 """What can be solved for."""
 
+_FREE_KEYS = (*FREE_NAMES, "all")
 _EPOCH = Quantity("1", least=0, whole=True)
 _RATE = Quantity("1", above=0.0)
 _HOW = "give true, false, a first epoch such as 'after 10', or {from: 10, rate: 0.01}"
 
 
-class Free(Settings):
-    """A kind of unknown that is solved for."""
+@dataclass(frozen=True)
+class Free:
+    """A kind of unknown that is solved for.
 
-    model_config = ConfigDict(populate_by_name=True)
+    Args:
+        start: Number of epochs that are done before it is free.
+        rate: Its learning rate; None for the default.
+    """
 
-    start: int = Field(default=0, alias="from")
-    """Number of epochs that are done before it is free."""
+    start: int = 0
     rate: float | None = None
-    """Its learning rate; None for the default."""
 
     def plain(self) -> Any:
         """As a person writes it."""
@@ -88,8 +92,8 @@ def read_free_aberrations(value: object) -> dict[str, Free]:
     entries: Mapping[Any, Any] = value if named else {"all": value}  # type: ignore[assignment]
     free = {}
     for name, entry in entries.items():
-        if name not in FREE_NAMES + ("all",):
-            raise InputError(f"unknown aberration '{name}'; {nearest(str(name), FREE_NAMES + ('all',))}")
+        if name not in _FREE_KEYS:
+            raise InputError(f"unknown aberration '{name}'; {nearest(str(name), _FREE_KEYS)}")
         free[str(name)] = read_free(entry)
     return {name: entry for name, entry in free.items() if entry is not None}
 
@@ -118,8 +122,8 @@ _FREE_SCHEMA = {
 }
 _FREE_BY_NAME = {
     "type": "object",
-    "properties": dict.fromkeys((*FREE_NAMES, "all"), _FREE_SCHEMA),
-    "additionalProperties": False,
+    "propertyNames": {"enum": list(_FREE_KEYS)},
+    "additionalProperties": _FREE_SCHEMA,
 }
 FreeOrNot = Annotated[Free | None, Parsed(read_free, tuple(_FREE_SCHEMA.items()))]
 FreeAberrations = Annotated[
@@ -132,8 +136,8 @@ Rates = Annotated[
         read_rates,
         (
             ("type", "object"),
-            ("properties", dict.fromkeys(UNKNOWNS, _RATE_SCHEMA)),
-            ("additionalProperties", False),
+            ("propertyNames", {"enum": list(UNKNOWNS)}),
+            ("additionalProperties", _RATE_SCHEMA),
         ),
     ),
 ]
@@ -209,7 +213,7 @@ def _read_seconds(value: str) -> float:
 
 
 def _read_devices(value: object) -> int | str:
-    return Quantity("1", least=1, whole=True, words=("auto",)).read(value)  # type: ignore[no-any-return]
+    return Quantity("1", least=1, whole=True, words=("auto",)).read(value)
 
 
 def _read_range(value: object) -> tuple[int, int] | None:

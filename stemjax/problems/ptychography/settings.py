@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_serializer, model_validator
 
@@ -19,6 +19,7 @@ from stemjax.core.quantity import (
     LengthFromZero,
     LengthOrAuto,
     LengthPair,
+    Number,
     NumberFromZero,
     PositiveLength,
     Settings,
@@ -46,7 +47,9 @@ class DataSettings(Settings):
     key: Text | None = None
     """Name of the data set inside the file, where the file has several."""
     format: Text | None = None
-    """Format of the file, where its name and content do not tell (hdf5, py4dstem, empad, npy, or a rosettasciio name)."""
+    """Format, where name and content do not tell: stemjax, py4dstem, hdf5, numpy, empad, or a rosettasciio name."""
+    axes: Text | None = None
+    """Order of the axes in the file, where it is another than "scan_y scan_x ky kx"."""
     scan_shape: CountPair | None = None
     """Number of scan positions [y, x]."""
     energy: Energy | None = None
@@ -59,10 +62,21 @@ class DataSettings(Settings):
     """Convergence semi-angle [mrad]."""
     electrons_per_count: Gain | None = None
     """Electrons for one unit of the data; without it the counts are taken for electrons."""
+    offset: Number = 0.0
+    """Dark offset that is subtracted from every detector pixel, in units of the data."""
+    clip: Flag = False
+    """Whether negative values become 0 (after the offset); this biases the mean of readout noise upwards."""
+    replace_by: NumberFromZero | None = None
+    """Value for pixels that are nan or infinite; without it such data are refused."""
     crop: AxisCrop | None = None
     """Part of the scan to use: {y: [first, end], x: [first, end]}, the end not included."""
     bin: Count = 1
     """Detector pixels that are summed to one, along each axis."""
+
+    def optics(self) -> dict[str, Any]:
+        """The values that win over the file's, as `stemjax.io.read_recording` takes them."""
+        names = ("energy", "scan_step", "detector_sampling", "semiangle", "electrons_per_count")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 class ProbeSettings(Settings):
@@ -87,7 +101,7 @@ class ObjectSettings(Settings):
     """The object: what is solved for in each pixel and slice."""
 
     kind: Annotated[Literal["phase", "complex", "potential"], one_of("phase", "complex", "potential")] = "phase"
-    """phase: real phase shift [rad]; complex: phase and absorption; potential: projected potential [V Å], not negative."""
+    """phase: real phase shift [rad]; complex: phase and absorption; potential: projected potential [V Å], >= 0."""
     slices: Count = 1
     """Number of slices along the beam."""
     thickness: PositiveLength | None = None
@@ -129,7 +143,7 @@ class SolverSettings(Settings):
     )
     """Noise of the data: poisson counts, amplitude (variance-stabilised counts), or gaussian."""
     rate: Rates = Field(default_factory=dict)
-    """Learning rate of each kind of unknown, as {object: 0.01, probe: 0.001}; what is left out has a fitting default."""
+    """Learning rate of each kind of unknown, as {object: 0.01, probe: 0.001}; the others have defaults."""
     seed: CountFromZero = 0
     """Seed of the order of patterns and of random first guesses."""
     dtype: Annotated[Literal["float32", "float64"], one_of("float32", "float64")] = "float32"
@@ -164,7 +178,7 @@ class PtychographySettings(Settings):
         Annotated[OrientationWord, Tag("<word>")] | Annotated[Orientation, Tag("<mapping>")],
         Discriminator(orientation_kind),
     ] = "auto"
-    """How the scan lies on the detector: auto (found from the data), as-is, or {rotation, transpose, flip_y, flip_x}."""
+    """How the scan lies on the detector: auto (from the data), as-is, or {rotation, transpose, flip_y, flip_x}."""
     probe: ProbeSettings = Field(default_factory=ProbeSettings)
     """The first guess of the probe."""
     object: ObjectSettings = Field(default_factory=ObjectSettings)
@@ -186,5 +200,3 @@ class PtychographySettings(Settings):
             if self.refine.rate_of(name) is not None:
                 raise InputError(f"the rate of '{name}' is in solver.rate and in refine; keep one of them")
         return self
-
-

@@ -1,0 +1,184 @@
+"""First guesses from the data alone: the bright-field disk, and how the scan lies on the detector."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from stemjax.core.errors import InputError
+
+SNAP = 2.0
+"""A rotation closer than this to a multiple of 90° is taken for it [degree]."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The bright-field disk in detector pixels: centre (y, x) and radius."""
+
+    centre: tuple[float, float]
+    radius: float
+
+
+@dataclass(frozen=True)
+class ScanOrientation:
+    """How the scan lies on the detector.
+
+    Args:
+        matrix: Orthogonal matrix [2 2] from scan axes (y, x) to detector axes.
+        rotation: Its angle, from the scan's x axis to the detector's [degree].
+        transposed: Whether y and x are swapped before the rotation.
+        curl: Share of the centre-of-mass field's gradients that is curl, left at this orientation; 0 is perfect.
+        other_curl: The same for the other handedness; the two tell how certain the transposition is.
+    """
+
+    matrix: np.ndarray
+    rotation: float
+    transposed: bool
+    curl: float
+    other_curl: float
+
+
+def bright_field_disk(mean: np.ndarray) -> Disk:
+    """Centre and radius of the bright-field disk.
+
+    The area above a threshold gives a radius; over thresholds from a tenth to nine tenths of the disk's level it
+    hardly changes where the threshold crosses the disk's steep edge. The median over that plateau is taken.
+
+    Args:
+        mean: Mean diffraction pattern [ky kx], zero frequency near the centre.
+
+    Raises:
+        InputError: No disk stands out, or it is cut by the detector's border.
+
+    >>> y, x = np.mgrid[:32, :32]
+    >>> disk = bright_field_disk((np.hypot(y - 15.5, x - 17.0) < 6.0) * 10.0)
+    >>> [round(v) for v in (*disk.centre, disk.radius)]
+    [16, 17, 6]
+    """
+    mean = np.asarray(mean, dtype=float)
+    level = float(np.percentile(mean, 99.5))
+    if not level > 0:
+        raise InputError("the mean diffraction pattern is empty; check the data's key, axes and dark offset")
+    thresholds = np.linspace(0.1, 0.9, 41) * level
+    radii = np.sqrt([(mean > t).sum() / math.pi for t in thresholds])
+    slope = np.abs(np.gradient(radii))
+    flat = slope <= np.quantile(slope, 0.4)
+    middle = float(np.median(thresholds[flat]))
+    inside = mean > middle
+    y, x = np.nonzero(inside)
+    centre, radius = (float(y.mean()), float(x.mean())), float(np.median(radii[flat]))
+    if radius < 1.5:
+        raise InputError(f"the brightest part of the mean pattern has a radius of {radius:.1f} pixels, too small for a "
+                         "bright-field disk; check axes, or bin the detector less")  # fmt: skip
+    ny, nx = mean.shape
+    if min(centre[0], centre[1], ny - 1 - centre[0], nx - 1 - centre[1]) < 0.9 * radius:
+        raise InputError(
+            f"the bright-field disk (centre {centre[0]:.0f}, {centre[1]:.0f}, radius {radius:.0f} pixels) is cut by the "
+            f"border of the {ny} × {nx} detector; check data.axes (is the scan where the detector should be?)"
+        )
+    return Disk(centre, radius)
+
+
+def centre_of_mass(counts: np.ndarray, sampling: tuple[float, float]) -> np.ndarray:
+    """Centre of mass of every pattern against the mean of all.
+
+    Args:
+        counts: Patterns [scan_y scan_x ky kx].
+        sampling: Size of a detector pixel (y, x), any unit.
+
+    Returns:
+        Vectors [scan_y scan_x 2] (y, x) along the detector's axes, in the unit of `sampling`.
+
+    >>> c = np.zeros((1, 2, 3, 3)); c[0, 0, 1, 1] = 1; c[0, 1, 1, 2] = 1
+    >>> centre_of_mass(c, (1.0, 2.0)).tolist()
+    [[[0.0, -1.0], [0.0, 1.0]]]
+    """
+    rows = counts.sum(axis=3, dtype=float)
+    columns = counts.sum(axis=2, dtype=float)
+    total = np.maximum(rows.sum(axis=2), 1e-30)
+    y = rows @ (np.arange(rows.shape[2]) * sampling[0]) / total
+    x = columns @ (np.arange(columns.shape[2]) * sampling[1]) / total
+    return np.stack([y - y.mean(), x - x.mean()], axis=2)
+
+
+def scan_orientation(field: np.ndarray, step: tuple[float, float]) -> ScanOrientation:
+    r"""Rotation and handedness of the scan against the detector, from the curl of the centre-of-mass field.
+
+    The centre of mass of a thin specimen is the gradient of its phase, blurred by the probe, so its curl vanishes when
+    it is seen along the right axes. Turning the field by θ mixes curl and divergence,
+    c(θ) = c cos θ + d sin θ, whose smallest mean square is an eigenvalue of a 2 × 2 matrix. A turn by 180° changes
+    nothing; `solve` settles it by the sign of the phase, which atoms make positive.
+
+    Args:
+        field: Centre of mass [scan_y scan_x 2] (y, x).
+        step: Step of the scan (y, x).
+
+    Returns:
+        The better of the two handednesses. Source: Savitzky et al., Microsc. Microanal. 27 (2021) 712, section DPC.
+
+    >>> y, x = np.mgrid[:16, :16]
+    >>> bump = np.exp(-((y - 7.0) ** 2 + (x - 8.0) ** 2) / 8)
+    >>> found = scan_orientation(np.stack(np.gradient(bump), axis=2), (1.0, 1.0))
+    >>> round(found.rotation) % 180, found.transposed
+    (0, False)
+    """
+    if min(field.shape[:2]) < 3:
+        raise InputError(f"a scan of {field.shape[:2]} points is too small to find its orientation; set 'orientation'")
+    (angle_plain, curl_plain), (angle_swapped, curl_swapped) = (_turn(field, step, swap) for swap in (False, True))
+    swap = curl_swapped < curl_plain
+    # Swapping the axes turns the sense of the angle round.
+    angle = -angle_swapped if swap else angle_plain
+    nearest = 90.0 * round(angle / 90.0)
+    angle = nearest if abs(angle - nearest) < SNAP else angle
+    curls = (curl_swapped, curl_plain) if swap else (curl_plain, curl_swapped)
+    return ScanOrientation(orientation_matrix(angle, transposed=swap), angle, swap, *curls)
+
+
+def _turn(field: np.ndarray, step: tuple[float, float], swap: bool) -> tuple[float, float]:
+    """Angle [degree] of least curl and the share of curl left, for one handedness."""
+    v_y, v_x = (field[..., 1], field[..., 0]) if swap else (field[..., 0], field[..., 1])
+    curl = np.gradient(v_y, step[1], axis=1) - np.gradient(v_x, step[0], axis=0)
+    divergence = np.gradient(v_y, step[0], axis=0) + np.gradient(v_x, step[1], axis=1)
+    # Seen along axes turned by θ the curl is c cos θ − d sin θ.
+    cc, dd, cd = (float(np.mean(a * b)) for a, b in ((curl, curl), (divergence, divergence), (curl, divergence)))
+    angle = 0.5 * math.atan2(2 * cd, dd - cc)
+    left = cc * math.cos(angle) ** 2 + dd * math.sin(angle) ** 2 - 2 * cd * math.sin(angle) * math.cos(angle)
+    return math.degrees(angle), max(left, 0.0) / max(cc + dd, 1e-30)
+
+
+def orientation_matrix(
+    rotation: float, *, transposed: bool = False, flip_y: bool = False, flip_x: bool = False
+) -> np.ndarray:
+    """Matrix from scan axes (y, x) to detector axes: swap, then flip, then turn from x towards y.
+
+    >>> orientation_matrix(90.0).round(6).tolist()
+    [[0.0, 1.0], [-1.0, 0.0]]
+    """
+    c, s = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
+    turn = np.array([[c, s], [-s, c]])
+    flip = np.diag([-1.0 if flip_y else 1.0, -1.0 if flip_x else 1.0])
+    swap = np.array([[0.0, 1.0], [1.0, 0.0]]) if transposed else np.eye(2)
+    return turn @ flip @ swap
+
+
+def defocus_candidates(wavelength: float, semiangle: float, window: float) -> np.ndarray:
+    """Values of C10 worth trying: every half depth of focus, as far as the probe fits half its window.
+
+    Args:
+        wavelength: Wavelength [Å].
+        semiangle: Convergence semi-angle [mrad].
+        window: Shorter side of the probe's window [Å].
+
+    Returns:
+        C10 [Å], both signs and zero.
+
+    >>> c = defocus_candidates(0.0418, 21.4, 25.6)
+    >>> len(c), round(float(c.max()))
+    (13, 274)
+    """
+    alpha = 1e-3 * semiangle
+    depth = wavelength / alpha**2
+    count = int(np.clip(math.floor(0.5 * window / (2 * alpha) / (0.5 * depth)), 1, 12))
+    return 0.5 * depth * np.arange(-count, count + 1)

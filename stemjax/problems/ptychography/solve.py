@@ -1,0 +1,234 @@
+"""How a ptychography problem is solved: rates, trials of defocus and handedness, and the plan of the epochs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from stemjax.core.executor import Execution
+from stemjax.forward.experiment import Experiment
+from stemjax.inference.optimise import Plan, Schedule, distribute, epoch, initial
+from stemjax.inference.problem import Problem, insert, make_problem
+from stemjax.optics.electron import interaction_parameter, wavelength
+from stemjax.problems.ptychography.gauge import skewness
+from stemjax.problems.ptychography.guess import defocus_candidates
+from stemjax.problems.ptychography.settings import PtychographySettings
+from stemjax.problems.ptychography.setup import (
+    Patterns,
+    free_leaves,
+    make_experiment_guess,
+    make_ptychography,
+    window_grid,
+)
+
+TRIAL_SIDE = 14
+"""Trials of a first guess use a square of this many scan positions from the middle of the scan."""
+
+TRIAL_EPOCHS = 6
+"""Epochs of one trial."""
+
+
+def natural_rate(leaf: str, experiment: Experiment) -> float:
+    """Step of a leaf that changes the pattern by a few hundredths of a radian: the default learning rate.
+
+    An aberration of order n moves the phase at the edge of the aperture by 2π α^(n+1) C / (λ (n+1)); positions move by a
+    twentieth of the resolution λ/2α.
+
+    Args:
+        leaf: Path of the leaf.
+        experiment: The experiment, for its optics.
+
+    Returns:
+        Rate in the unit of the leaf.
+    """
+    alpha = 1e-3 * float(experiment.probe.semiangle)
+    length = wavelength(experiment.probe.energy)
+    extent = float(np.ptp(np.asarray(experiment.scan.positions), axis=0).max()) + 1e-9
+    if leaf.startswith("probe.aberrations."):
+        order = int(leaf.rsplit(".", 1)[1][1])
+        return 0.05 * length * (order + 1) / (2 * math.pi * alpha ** (order + 1))
+    return {
+        "specimen.phase": 0.02,
+        "specimen.log_amplitude": 0.01,
+        "specimen.values": 0.02 / interaction_parameter(experiment.probe.energy),
+        "probe.pixels": 0.01,
+        "scan.positions": 0.01 * length / (2 * alpha),
+        "scan.affine": 0.02 * length / alpha / extent,
+        "specimen.thickness": 0.02 * length / alpha**2 / max(np.shape(jax.tree.leaves(experiment.specimen)[0])[0], 1),
+        "tilt": 0.05,
+    }[leaf]
+
+
+def make_plan(settings: PtychographySettings, experiment: Experiment, execution: Execution) -> Plan:
+    """Rates and batches of the run.
+
+    A leaf's rate is zero until its first epoch, then falls as half a cosine to 2 % in the last epoch.
+
+    Args:
+        settings: The configuration.
+        experiment: The first guess.
+        execution: Where the patterns are computed.
+    """
+    epochs = settings.solver.epochs
+    rates: dict[str, Schedule] = {}
+    for leaf, (kind, first, written) in free_leaves(settings).items():
+        rate = written or settings.solver.rate.get(kind) or natural_rate(leaf, experiment)
+        if leaf == "specimen.values" and settings.prior.positivity:
+            rate = 0.05  # the logarithm of the potential is what moves
+        rates[leaf] = falling(rate, first, epochs)
+    return Plan(rates=rates, batch=settings.solver.batch, seed=settings.solver.seed, execution=execution)
+
+
+def falling(rate: float, first: int, epochs: int) -> Callable[[int], float]:
+    """Half a cosine from `rate` at epoch `first` to 2 % of it at the end; zero before.
+
+    >>> schedule = falling(1.0, 2, 4)
+    >>> [round(schedule(e), 2) for e in range(4)]
+    [0.0, 0.0, 1.0, 0.51]
+    """
+
+    def schedule(number: int) -> float:
+        if number < first:
+            return 0.0
+        progress = (number - first) / max(epochs - first, 1)
+        return rate * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * progress)))
+
+    return schedule
+
+
+def first_guess(
+    patterns: Patterns,
+    settings: PtychographySettings,
+    execution: Execution,
+    *,
+    stored_defocus: float | None = None,
+    report: Callable[[str], None] | None = None,
+) -> tuple[Patterns, Experiment]:
+    """The experiment to start from, with what is `auto` found by short trials.
+
+    Trials reconstruct a small piece of the scan for every candidate of defocus and, unless the curl is decisive, both
+    handednesses; the best likelihood wins. For one slice the conjugate solution turned by 180° fits as well, and the
+    skewness of the phase (atoms are positive) decides.
+
+    Args:
+        patterns: From `prepare_patterns`.
+        settings: The configuration.
+        execution: Where the patterns are computed.
+        stored_defocus: Defocus that the file tells, positive for underfocus [Å].
+        report: Called with a line of text after every step.
+
+    Returns:
+        Patterns (their orientation may have changed) and the experiment.
+    """
+    written = settings.probe.defocus
+    known = stored_defocus if written == "auto" else float(written)
+    ambiguous = settings.orientation == "auto"
+    if known is not None and not ambiguous:
+        return patterns, make_experiment_guess(patterns, settings, C10=-known)
+    grid = window_grid(patterns.calibration, patterns.counts.shape[1:])  # type: ignore[arg-type]
+    optics = patterns.calibration
+    candidates = defocus_candidates(wavelength(optics.energy), optics.semiangle, min(grid.extent))
+    values = candidates if known is None else np.array([-known, known])
+    matrices = _matrices(patterns) if ambiguous else [patterns.matrix]
+    trials = _run_trials(patterns, settings, execution, [(m, v) for m in matrices for v in values])
+    loss, matrix, C10, skew = min(trials, key=lambda t: t[0])
+    if report is not None:
+        report(f"{len(trials)} trials: best C10 {C10:.0f} Å, loss {loss:.1f} (worst {max(t[0] for t in trials):.1f})")
+    # Turned by 180° the conjugate fits as well; the sign of the phase tells. A stored defocus or a given orientation
+    # leaves no such freedom.
+    if ambiguous and skew < 0:
+        matrix, C10 = -matrix, -C10
+    findings = {**patterns.findings, "trials": len(trials), "guessed_C10": float(C10), "trial_skewness": round(skew, 3)}
+    if ambiguous:
+        findings["matrix"] = np.round(matrix, 6).tolist()
+    patterns = replace(patterns, matrix=matrix, findings=findings)
+    # A trial has one slice, which lies in the middle of a thick specimen; C10 counts from its entrance.
+    if known is None:
+        C10 -= 0.5 * (settings.object.thickness or 0.0)
+    return patterns, make_experiment_guess(patterns, settings, C10=float(C10))
+
+
+def _matrices(patterns: Patterns) -> list[np.ndarray]:
+    """The orientation that the curl prefers; the other handedness too where the curl does not decide."""
+    found, other = patterns.findings["curl"], patterns.findings["curl_if_transposed"]
+    swap = np.array([[0.0, 1.0], [1.0, 0.0]])
+    return [patterns.matrix] if other > 1.5 * found else [patterns.matrix, patterns.matrix @ swap]
+
+
+def _run_trials(
+    patterns: Patterns,
+    settings: PtychographySettings,
+    execution: Execution,
+    choices: Iterable[tuple[np.ndarray, float]],
+) -> list[tuple[float, np.ndarray, float, float]]:
+    """(loss, matrix, C10 after the trial, skewness) of every choice; one compilation serves all."""
+    piece = _middle(patterns)
+    plain = settings.model_copy(
+        update={
+            "object": settings.object.model_copy(update={"slices": 1, "thickness": None, "kind": "phase"}),
+            "prior": type(settings.prior)(),
+            "probe": settings.probe.model_copy(update={"modes": 1}),
+            "refine": type(settings.refine)(),
+        }
+    )
+    results, spread = [], None
+    for matrix, C10 in choices:
+        turned = replace(piece, matrix=matrix)
+        guess = _roomy(make_experiment_guess(turned, plain, C10=C10))
+        problem = make_ptychography(turned, plain, guess, execution)
+        problem = make_problem(
+            guess,
+            problem.measurement,
+            forward=problem.forward,
+            noise=problem.noise,
+            free=["specimen.phase", "probe.aberrations.C10"],
+        )
+        spread = distribute(problem, execution) if spread is None else spread.replace(experiment=guess)
+        results.append((*_trial(spread, problem, execution), matrix))
+    return [(loss, matrix, C10, skew) for loss, C10, skew, matrix in results]
+
+
+def _trial(spread: Problem, problem: Problem, execution: Execution) -> tuple[float, float, float]:
+    guess = problem.experiment
+    rates = {"specimen.phase": 0.05, "probe.aberrations.C10": natural_rate("probe.aberrations.C10", guess)}
+    plan = Plan(rates=rates, batch=32, execution=execution)
+    state, records, loss = initial(spread, plan), problem.measurement.counts.shape[0], math.inf
+    for number in range(TRIAL_EPOCHS):
+        state, value = epoch(spread, state, plan, number, records)
+        loss = float(value)
+    found = insert(problem, jax.tree.map(np.array, state.z))
+    return (loss if math.isfinite(loss) else math.inf), float(found.probe.aberrations.C10), skewness(found)
+
+
+def _middle(patterns: Patterns) -> Patterns:
+    """A square from the middle of the scan."""
+    ny, nx = patterns.scan_shape
+    sy, sx = min(TRIAL_SIDE, ny), min(TRIAL_SIDE, nx)
+    y, x = (ny - sy) // 2, (nx - sx) // 2
+    grid = patterns.counts.reshape(ny, nx, *patterns.counts.shape[1:])
+    counts = np.ascontiguousarray(grid[y : y + sy, x : x + sx]).reshape(sy * sx, *grid.shape[2:])
+    return replace(patterns, counts=counts, scan_shape=(sy, sx))
+
+
+def _roomy(experiment: Experiment) -> Experiment:
+    """The guess on a square object that holds the piece in any orientation, so that all trials share one shape."""
+    from stemjax.specimen.objects import make_object
+
+    specimen, scan = experiment.specimen, experiment.scan
+    window = np.array(experiment.probe.grid.extent)
+    diagonal = float(np.hypot(*np.ptp(np.asarray(scan.positions), axis=0))) * math.sqrt(2.0)
+    sampling = np.array(specimen.grid.sampling)
+    shape = np.ceil((window + diagonal) / sampling).astype(int) + 16
+    origin = np.asarray(scan.positions).mean(axis=0) - 0.5 * shape * sampling
+    grid = type(specimen.grid)((int(shape.max()), int(shape.max())), specimen.grid.sampling)
+    return experiment.replace(specimen=make_object(grid, origin=tuple(float(o) for o in origin)))
+
+
+def diagnostics_of(experiment: Experiment) -> dict[str, Any]:
+    """Numbers that a report shows beside the result, as plain values."""
+    return {"dose": float(experiment.dose), "skewness": round(skewness(experiment), 4)}
