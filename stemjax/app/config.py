@@ -73,6 +73,15 @@ def schema_text() -> str:
     return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
+def reference_tables() -> str:
+    """The tables of keys and their documentation in Markdown, as `docs/configuration.md` has them."""
+    tables = []
+    for problem, model in PROBLEMS.items():
+        rows = [f"| `{key}` | {documentation} |" for key, documentation in known_keys(model).items()]
+        tables.append("\n".join([f"### problem: {problem}", "", "| key | meaning |", "| --- | --- |", *rows]))
+    return "\n\n".join(tables) + "\n"
+
+
 def plain_settings(settings: BaseModel) -> dict[str, Any]:
     """Settings as nested plain values, complete, in the form that `load_config` takes."""
     return settings.model_dump(mode="json", by_alias=True)
@@ -100,9 +109,7 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        # `Free` has a small language of its own and is documented as such.
-        if annotation.__name__ != "Free":
-            yield annotation
+        yield annotation
         return
     for argument in get_args(annotation):
         yield from _models_in(argument)
@@ -181,7 +188,7 @@ def _short(value: object) -> str:
 
 
 def _nearest_key(key: Key, known: Mapping[str, str]) -> str:
-    """The keys that an unknown one may stand for: the same word in another section, else a neighbour with a like name."""
+    """The keys that an unknown one may stand for: a neighbour with a like name, else a like name elsewhere."""
     section, last = ".".join(map(str, key[:-1])), str(key[-1])
     neighbours = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == section}
     hint = nearest(last, neighbours)

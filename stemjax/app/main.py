@@ -1,4 +1,4 @@
-"""The command line. Each command's body lives in a file of its own, imported when the command runs: `--help` loads no jax."""
+"""The command line. The body of a command is imported when it runs, so that `--help` loads no jax."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from stemjax.core.errors import InputError
+from stemjax.core.errors import InputError, nearest
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 """Exit statuses: something given is wrong; the run failed; interrupted from the keyboard."""
+
+RESULT = "result.h5"
+"""Name of the result in the folder of a run."""
 
 app = typer.Typer(
     name="stemjax",
@@ -65,7 +68,9 @@ def demo(
 def init(
     problem: Annotated[str, typer.Argument(metavar="PROBLEM", help="ptychography or simulation.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Data (ptychography) or atoms (simulation).")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The YAML file; PROBLEM.yaml if left out.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The YAML file; PROBLEM.yaml if left out.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
 ) -> None:
     """Write a commented configuration, filled with what FILE tells."""
@@ -100,10 +105,10 @@ def run(
     _setup(settings.solver.devices, settings.solver.dtype)
     from stemjax.app.job import run_job
     from stemjax.app.log import open_log
-    from stemjax.app.progress import reporting
+    from stemjax.app.progress import Reporting
 
     folder = output or Path(settings.output.folder or Path("results") / config.stem)
-    with open_log(folder / "log.jsonl") as log, reporting(log=log) as reporter:
+    with open_log(folder / "log.jsonl") as log, Reporting(log=log) as reporter:
         result = run_job(settings, folder, resume, reporter)
     _report_end(result)
 
@@ -140,19 +145,22 @@ def inspect(file: Annotated[Path, typer.Argument(metavar="FILE", help="Data or a
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")]) -> None:
     """Write the report of a run (HTML and figures) again."""
-    if not folder.is_dir():
-        raise InputError(f"no folder {folder}; give the folder of a run (stemjax run CONFIG -o DIR)")
+    if not (folder / RESULT).is_file():
+        raise InputError(f"no {RESULT} in {folder}; give the folder of a finished run (stemjax run CONFIG -o DIR)")
+    from stemjax.io import read_result
     from stemjax.report.page import write_report
 
-    typer.echo(f"wrote {write_report(folder)}")
+    typer.echo(f"wrote {write_report(read_result(folder / RESULT), folder)}")
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables of keys in Markdown instead.")] = False,
+) -> None:
     """Print the JSON schema of configurations, for editors."""
-    from stemjax.app.config import schema_text
+    from stemjax.app.config import reference_tables, schema_text
 
-    typer.echo(schema_text(), nl=False)
+    typer.echo(reference_tables() if markdown else schema_text(), nl=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -167,10 +175,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:
+        _check_command(words)
         status = app([word for word in words if word != "--debug"], standalone_mode=False)
-        return status if isinstance(status, int) else 0
-    except typer.Exit as leave:
-        return leave.exit_code
+        # typer turns an interruption from the keyboard into this status and says nothing.
+        return _complain(KeyboardInterrupt()) if status == INTERRUPTED else status if isinstance(status, int) else 0
     except BrokenPipeError:
         # The reader of a pipe has gone (`stemjax inspect f | head`); flushing at exit must not complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -179,6 +187,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _complain(error)
+
+
+def _check_command(words: Sequence[str]) -> None:
+    """Refuse a misspelt command with the nearest one."""
+    known = [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
+    first = next((word for word in words if not word.startswith("-")), None)
+    if first is not None and words[0] == first and first not in known:
+        raise InputError(f"no command '{first}'; {nearest(first, known)}; see stemjax --help")
 
 
 def _complain(error: BaseException) -> int:
@@ -201,7 +217,9 @@ def _words(error: BaseException) -> tuple[list[str], int]:
         return [f"{name}{error.strerror or error}; check the path, the permissions and the space left"], BAD_INPUT
     # Usage errors: typer carries its own copy of click, so they are known by what they can do.
     if hasattr(error, "format_message"):
-        return [f"{error.format_message()} See: stemjax --help".replace("\n", " ")], getattr(error, "exit_code", BAD_INPUT)
+        return [f"{error.format_message()} See: stemjax --help".replace("\n", " ")], getattr(
+            error, "exit_code", BAD_INPUT
+        )
     text = " ".join(str(error).split())[:300]
     return [f"failed: {type(error).__name__}: {text}; run again with --debug for the traceback"], FAILED
 
@@ -210,7 +228,7 @@ def _setup(devices: int | str = "auto", dtype: str = "float32") -> None:
     """Set jax up once, before anything computes."""
     import stemjax
 
-    stemjax.setup(devices=None if devices == "auto" else devices, double=dtype == "float64")
+    stemjax.setup(devices=devices if isinstance(devices, int) else None, double=dtype == "float64")
 
 
 def _report_end(result: Any) -> None:

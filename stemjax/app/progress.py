@@ -104,7 +104,7 @@ class BarReporter:
 
 
 @final
-class reporting(AbstractContextManager[Reporter]):
+class Reporting(AbstractContextManager[Reporter]):
     """A reporter that fits a stream, and that leaves the terminal in order whatever happens.
 
     Args:

@@ -114,6 +114,8 @@ class SpecimenSettings(Settings):
         if (self.builder is None) == (self.file is None):
             found = "both are" if self.builder else "neither is"
             raise InputError(f"specimen wants 'builder' or 'file' and {found} given; give one, e.g. builder: srtio3")
+        if self.builder not in (None, "mos2_monolayer") and self.thickness is None:
+            raise InputError(f"specimen.builder = {self.builder} needs specimen.thickness; add 'thickness: 20 nm'")
         return self
 
 

@@ -178,7 +178,7 @@ def _given(value: object) -> str:
 
 
 _POSITIVE_LENGTH = Quantity("Å", above=0.0)
-_COUNT = Quantity("1", least=1, whole=True)
+_COUNT = Quantity("1", least=1, most=1e9, whole=True)
 
 Length = Annotated[float, Quantity("Å")]
 PositiveLength = Annotated[float, _POSITIVE_LENGTH]

@@ -97,8 +97,10 @@ class Diffraction:
         if self.limit_transmission and self.limit is not None:
             mask = jnp.asarray(band_limit(specimen.grid, self.limit, self.taper), dtype=float)
             field = jnp.fft.ifft2(jnp.fft.fft2(field) * mask[None])
+        # A disk off the detector's centre is no tilted beam: the propagators take its drift out again.
+        tilt = experiment.tilt + probe.centre
         propagators = slice_propagators(
-            probe.grid, specimen.thickness, probe.energy, experiment.tilt,
+            probe.grid, specimen.thickness, probe.energy, tilt,
             limit=self.limit, taper=self.taper, exact=self.exact,
         )  # fmt: skip
         positions = probe_positions(experiment.scan) - specimen.origin[None]

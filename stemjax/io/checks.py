@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,19 +10,18 @@ import numpy as np
 from stemjax.core.errors import InputError
 from stemjax.forward.recording import Recording
 from stemjax.io.atomic import size_text
+from stemjax.io.blocks import blocks
+from stemjax.io.suspicions import looks_misshapen, looks_transposed
 
-BLOCK = 64 * 2**20
-"""Bytes looked at in one go."""
 
-
-def check_counts(recording: Recording, *, transposed: bool = True) -> None:
+def check_counts(recording: Recording, *, suspicions: bool = True) -> None:
     """Refuse counts that no likelihood can take: not numbers, negative, all zero, or with the axes exchanged.
 
     All of the data are looked at, a piece at a time.
 
     Args:
         recording: What was read.
-        transposed: Whether to refuse data whose first two axes look like a detector; see `looks_transposed`.
+        suspicions: Whether to refuse data whose axes, or whose scan shape, look exchanged; see `stemjax.io.suspicions`.
 
     Raises:
         InputError: One line: what is wrong, how much of it, and what to do.
@@ -37,11 +35,22 @@ def check_counts(recording: Recording, *, transposed: bool = True) -> None:
     if len(counts.shape) != 4 or 0 in counts.shape:
         raise InputError(f"{name}: counts have the shape {tuple(counts.shape)}; wanted [scan_y scan_x ky kx]")
     check_values(count_summary(counts), name)
-    if transposed and looks_transposed(counts):
-        ny, nx, ky, kx = counts.shape
+    if suspicions:
+        check_order(counts, name)
+
+
+def check_order(counts: Any, name: str) -> None:
+    """Refuse counts whose axes, or whose scan shape, look exchanged."""
+    ny, nx, ky, kx = counts.shape
+    if looks_transposed(counts):
         raise InputError(
             f"{name}: the first two axes ({ny}, {nx}) look like a detector and the last two ({ky}, {kx}) like a scan; "
             "wanted [scan_y scan_x ky kx]: read it with axes='ky kx scan_y scan_x'"
+        )
+    if looks_misshapen(counts):
+        raise InputError(
+            f"{name}: with the scan shape ({ny}, {nx}) a row does not resemble the next, with ({nx}, {ny}) it does; "
+            "the shape is (y, x), x the fast axis: exchange the two numbers"
         )
 
 
@@ -87,7 +96,7 @@ def portion(part: int, whole: int) -> str:
 
 def count_summary(counts: Any) -> dict[str, Any]:
     """Size, extremes and the number of useless values, from one pass over the data in pieces."""
-    total = {"shape": tuple(counts.shape), "dtype": str(counts.dtype), "size": 0, "nbytes": 0}
+    total: dict[str, Any] = {"shape": tuple(counts.shape), "dtype": str(counts.dtype), "size": 0, "nbytes": 0}
     total |= {"not_finite": 0, "negative": 0, "minimum": np.inf, "maximum": -np.inf}
     for block in blocks(counts):
         total["size"] += block.size
@@ -101,45 +110,6 @@ def count_summary(counts: Any) -> dict[str, Any]:
             total["maximum"] = max(total["maximum"], float(block.max()))
             total["negative"] += int(np.count_nonzero(block < 0)) if block.dtype.kind in "if" else 0
     return total
-
-
-def blocks(counts: Any) -> Iterator[np.ndarray]:
-    """The data in pieces of whole scan rows, of about 64 MB."""
-    row = max(1, int(np.prod(counts.shape[1:], dtype=object)) * np.dtype(counts.dtype).itemsize)
-    step = max(1, BLOCK // row)
-    for start in range(0, counts.shape[0], step):
-        yield np.asarray(counts[start : start + step])
-
-
-def looks_transposed(counts: Any) -> bool:
-    r"""Whether the first two axes look like a detector and the last two like a scan.
-
-    The participation :math:`(\sum I)^2 / (N \sum I^2)` is 1 for an even image and small for a bright disk on a dark
-    ground. A scan, averaged over the detector, is nearly even; a pattern, averaged over the scan, is not. A detector
-    filled by the bright disk is even too, so the data are suspected only if the first two axes are clearly uneven and
-    the last two clearly even. Up to 32 pixels along each of the first axes, and of the last ones, are looked at.
-
-    Args:
-        counts: Four axes.
-
-    >>> disk = np.hypot(*np.mgrid[-16:16, -16:16]) < 6
-    >>> good = np.broadcast_to(disk, (8, 8, 32, 32)) * 10.0
-    >>> looks_transposed(good), looks_transposed(good.transpose(2, 3, 0, 1))
-    (False, True)
-    """
-    if min(counts.shape[:2]) < 8 or min(counts.shape[2:]) < 4:
-        return False
-    rows, columns = (np.unique(np.linspace(0, n - 1, 32).astype(int)) for n in counts.shape[:2])
-    steps = [max(1, n // 32) for n in counts.shape[2:]]
-    image = np.stack([np.asarray(counts[int(r)])[columns][:, :: steps[0], :: steps[1]] for r in rows]).astype(float)
-    first, last = np.nanmean(image, axis=(2, 3)), np.nanmean(image, axis=(0, 1))
-    return bool(participation(first) < 0.5 and participation(last) > 0.9)
-
-
-def participation(image: np.ndarray) -> float:
-    """Share of the pixels that carry the intensity: 1 for an even image; 0 for an empty one."""
-    square = image.size * float(np.sum(image**2))
-    return float(np.sum(image)) ** 2 / square if square > 0 else 0.0
 
 
 def corrected_counts(

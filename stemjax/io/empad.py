@@ -40,8 +40,8 @@ def read_empad(
 
     The shape of the scan is taken from the argument, else from the XML, else from the file's name, else from the size
     where that is a square number of frames. From the XML come the energy, the scan's step and rotation. Pixels are in
-    units of the analogue readout, not in electrons: give `electrons_per_count` (the detector's calibration at the energy)
-    for a likelihood in electrons. Source: the EMPAD files of software 0.51 and 1.2.2.
+    units of the analogue readout, not in electrons: give `electrons_per_count` (the detector's calibration at that
+    energy) for a likelihood in electrons. Source: the EMPAD files of software 0.51 and 1.2.2.
 
     Args:
         path: The raw file or the XML file.
@@ -70,7 +70,10 @@ def read_empad(
 def pair(path: Path) -> tuple[Path, Path | None]:
     """The raw file and its XML, given either."""
     if path.suffix.lower() == ".xml":
-        return existing_file(path.with_name(Path(scan_information(path)["raw_file"]).name)), path
+        raw = path.with_name(Path(scan_information(path)["raw_file"]).name)
+        if not raw.exists():
+            raise InputError(f"{path} describes {raw.name}, which is not beside it; put both into one folder")
+        return existing_file(raw), path
     for candidate in sorted(path.parent.glob("*.[xX][mM][lL]")):
         with candidate.open("rb") as file:
             if f'"{path.name}"'.encode() in file.read(2**20):
@@ -111,8 +114,8 @@ def raster(raw: Path, frames: int, given: tuple[int, int] | None, info: dict[str
     side = round(frames**0.5)
     if shapes:
         raise InputError(
-            f"{raw} holds {frames} frames, but is described as a scan of {shapes[0][0]} x {shapes[0][1]} (y, x); it may "
-            f"be cut short: give scan_shape (y, x), fitting: {products(frames)}"
+            f"{raw} holds {frames} frames, but is described as a scan of {shapes[0][0]} x {shapes[0][1]} (y, x); it "
+            f"may be cut short: give scan_shape (y, x), fitting: {products(frames)}"
         )
     if side * side != frames:
         raise InputError(f"{raw} holds {frames} frames; give scan_shape (y, x), fitting: {products(frames)}")

@@ -31,14 +31,21 @@ def existing_file(path: str | os.PathLike, *, empty: bool = False) -> Path:
     if file.is_dir():
         raise InputError(f"{file} is a folder; give a file in it")
     if not file.exists():
-        beside = [p.name for p in file.parent.iterdir()] if file.parent.is_dir() else []
-        remedy = nearest(file.name, sorted(beside)) if beside else f"there is no folder {file.parent}"
-        raise InputError(f"no file {file}; {remedy}")
+        raise InputError(f"no file {file}; {what_is_there(file)}")
     if not os.access(file, os.R_OK):
         raise InputError(f"{file} may not be read; change its permissions")
     if not empty and file.stat().st_size == 0:
         raise InputError(f"{file} is empty (0 bytes); copy or export it again")
     return file
+
+
+def what_is_there(file: Path) -> str:
+    """Files of a similar name, or how far the path exists."""
+    if not file.parent.is_dir():
+        return f"there is no folder {file.parent}"
+    beside = sorted(p.name for p in file.parent.iterdir())
+    close = nearest(file.name, beside)
+    return close if close.startswith("nearest") else f"{file.parent} holds {len(beside)} others, none of a similar name"
 
 
 @contextmanager
@@ -59,5 +66,6 @@ def reading(path: str | os.PathLike, kind: str) -> Iterator[None]:
         raise InputError(f"{path} needs a package that is not installed: {one_line(error)}; install it") from error
     except Exception as error:  # readers of foreign bytes raise nearly anything when the bytes are wrong
         raise InputError(
-            f"{path} cannot be read as {kind}: {one_line(error)}; it may be cut short or corrupt: copy or export it again"
+            f"{path} cannot be read as {kind}: {one_line(error)}; it may be cut short or corrupt: copy or export it "
+            "again"
         ) from error

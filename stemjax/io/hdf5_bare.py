@@ -25,8 +25,8 @@ def read_bare(
 ) -> Recording:
     """Read an array of patterns out of an HDF5 file that follows no layout.
 
-    Optics are looked for in the attributes of the array, of the groups above it and of the file, and in scalars that lie
-    beside it; see `stemjax.io.optics_names`.
+    Optics are looked for in the attributes of the array, of the groups above it and of the file, and in scalars that
+    lie beside it; see `stemjax.io.optics_names`.
 
     Args:
         path: The file.

@@ -11,7 +11,7 @@ import numpy as np
 from stemjax.core.errors import InputError
 from stemjax.forward.recording import Recording
 from stemjax.io.atomic import atomic_hdf5
-from stemjax.io.checks import blocks
+from stemjax.io.blocks import blocks
 from stemjax.io.hdf5_bare import read_bare
 from stemjax.io.hdf5_tree import open_hdf5
 from stemjax.io.json_text import from_json, to_json
@@ -101,5 +101,3 @@ def chunk_shape(shape: tuple[int, ...], itemsize: int, target: int = 2**20) -> t
     """
     pattern = max(1, shape[2] * shape[3] * itemsize)
     return 1, max(1, min(shape[1], target // pattern)), shape[2], shape[3]
-
-

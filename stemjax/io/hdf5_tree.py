@@ -43,6 +43,8 @@ def open_hdf5(path: Path, kind: str = "HDF5") -> Iterator[h5py.File]:
         except OSError as error:
             if "truncated file" in str(error):
                 raise InputError(f"{path} is cut short: {shortfall(str(error))}; copy it again") from error
+            if "unable to lock" in str(error):
+                raise InputError(f"{path} is being written by another program; wait until it has closed it") from error
             raise
         with file:
             yield file
@@ -58,25 +60,32 @@ def shortfall(message: str) -> str:
     return f"{found['eof']} of {found['stored_eof']} bytes are there"
 
 
-def datasets(group: h5py.Group, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Every array below a group with its path; external links are followed, circles and broken links are not.
+def datasets(
+    group: h5py.Group, prefix: str = "", seen: set[tuple[int, int]] | None = None
+) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Every array below a group with its path, once; external links are followed, broken ones are passed over.
 
     Args:
         group: Where to start.
         prefix: Path of the group.
-        depth: Levels above; the walk ends at 12.
+        seen: Objects already visited (file, address), so that a circle of links ends.
     """
     import h5py
 
+    seen = set() if seen is None else seen
     for name in group:
         try:
             node = group[name]
+            place = h5py.h5o.get_info(node.id)
         except (KeyError, OSError, RuntimeError):  # a link to what is not there
             continue
+        if (place.fileno, place.addr) in seen:
+            continue
+        seen.add((place.fileno, place.addr))
         if isinstance(node, h5py.Dataset):
             yield f"{prefix}/{name}", node
-        elif isinstance(node, h5py.Group) and depth < 12:
-            yield from datasets(node, f"{prefix}/{name}", depth + 1)
+        elif isinstance(node, h5py.Group):
+            yield from datasets(node, f"{prefix}/{name}", seen)
 
 
 def listing(file: h5py.File, axes: int | None = None) -> dict[str, h5py.Dataset]:
@@ -147,6 +156,8 @@ def plain(value: Any) -> Any:
     >>> plain(np.float64(2.0)), plain(b"nm"), plain(np.array([1, 2])), plain(np.array([3.0]))
     (2.0, 'nm', [1, 2], 3.0)
     """
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, str | bool | int | float):
@@ -156,8 +167,7 @@ def plain(value: Any) -> Any:
         return None
     if array.size == 1:
         return plain(array.ravel()[0].item()) if array.dtype.kind != "O" else plain_object(array.ravel()[0])
-    items = [plain_object(v) if array.dtype.kind in "OS" else v for v in array.ravel().tolist()]
-    return items
+    return [plain_object(v) if array.dtype.kind in "OS" else v for v in array.ravel().tolist()]
 
 
 def plain_object(value: Any) -> Any:

@@ -16,8 +16,8 @@ from stemjax.core.errors import InputError
 def to_json(value: Any, *, indent: int | None = 1) -> str:
     """Text of nested mappings, lists, tuples, texts, numbers, truth values and None.
 
-    Standard JSON (RFC 8259). What JSON lacks is marked: `{"__tuple__": [...]}` and `{"__float__": "nan"}`. NumPy numbers
-    become plain ones, paths become texts.
+    Standard JSON (RFC 8259). What JSON lacks is marked: `{"__tuple__": [...]}` and `{"__float__": "nan"}`. NumPy
+    numbers become plain ones, paths become texts.
 
     Args:
         value: What to write.

@@ -35,10 +35,10 @@ def read_numpy(
         axes: Order of the axes in the file, where it is another than [scan_y scan_x ky kx].
         lazy: Leave the counts of a `.npy` on the disk.
     """
-    zipped = zipfile.is_zipfile(path)
+    zipped, entries = zipfile.is_zipfile(path), dict[str, Any]()
     with reading(path, "a numpy file"):
         if not zipped:
-            array, key, entries = open_array(path), "", {}
+            array, key = open_array(path), ""
         else:
             key, array, entries = open_archive(path, key)
     counts = arranged(array, str(path), scan_shape=scan_shape, axes=axes, lazy=lazy and not zipped)
@@ -50,10 +50,18 @@ def open_array(path: Path) -> np.ndarray:
     """A `.npy` file mapped into memory."""
     with path.open("rb") as file:
         if file.read(6) != MAGIC:
-            raise InputError(f"{path} does not start as a numpy file; it is corrupt, or of another format than its name")
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    check_numeric(array.dtype, str(path))
-    return array
+            raise InputError(
+                f"{path} does not start as a numpy file; it is corrupt, or of another format than its name"
+            )
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def header(file: Any) -> Header:
+    """Shape and type at the start of an open `.npy` file."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return Header(shape, dtype)
 
 
 def open_archive(path: Path, key: str | None) -> tuple[str, np.ndarray, dict[str, Any]]:
@@ -84,10 +92,7 @@ def archive_headers(path: Path) -> dict[str, Header]:
             if not member.endswith(".npy"):
                 continue
             with archive.open(member) as file:
-                version = np.lib.format.read_magic(file)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, dtype = read(file)
-                found[member[:-4]] = Header(shape, dtype)
+                found[member[:-4]] = header(file)
     return found
 
 

@@ -1,6 +1,6 @@
 """The names under which files keep the optics, and their units.
 
-A name is compared without case, blanks and punctuation. A unit may follow it: ``energy_kV``, ``step_A``, ``defocus [nm]``.
+A name is compared without case, blanks and punctuation. A unit may follow it: ``energy_kV``, ``defocus [nm]``.
 Of several names of one quantity the first in `SYNONYMS` counts; whatever is not understood stays in `metadata`.
 """
 
@@ -34,7 +34,11 @@ SYNONYMS: dict[str, tuple[str, float, tuple[str, ...]]] = {
             *("hightension", "highvoltage", "voltage", "ht", "e0"),
         ),
     ),
-    "scan_step": ("å", 1.0, ("scanstep", "step", "stepsize", "scanstepsize", "scansampling", "probestep", "rpixelsize")),
+    "scan_step": (
+        "å",
+        1.0,
+        ("scanstep", "step", "stepsize", "scanstepsize", "scansampling", "probestep", "rpixelsize"),
+    ),
     "detector_sampling": (
         "mrad",
         1.0,

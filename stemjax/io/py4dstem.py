@@ -34,8 +34,8 @@ def read_py4dstem(
     """Read a data cube `/<root>/<cube>/data` [Rx Ry Qx Qy], where Rx and Qx are the slow axes (rows).
 
     The calibration (`metadatabundle/calibration`: Q_pixel_size, R_pixel_size with their units, QR_rotation [rad]) goes
-    into `scan_step`, `detector_sampling` and `scan_rotation`; a size in pixels is no calibration. Source: the emdfile 1.0
-    specification, and files written by py4DSTEM 0.14.
+    into `scan_step`, `detector_sampling` and `scan_rotation`; a size in pixels is no calibration. Source: the emdfile
+    1.0 specification, and files written by py4DSTEM 0.14.
 
     Args:
         path: The file.

@@ -38,7 +38,9 @@ def arranged(
         permuted = np.transpose(np.asarray(source[...]), order)
         return arranged(permuted, path, scan_shape=scan_shape, lazy=lazy)
     if len(shape) not in (3, 4):
-        raise InputError(f"{path}: an array {shape} is no 4D-STEM data; wanted [scan_y scan_x ky kx] or [pattern ky kx]")
+        raise InputError(
+            f"{path}: an array {shape} is no 4D-STEM data; wanted [scan_y scan_x ky kx] or [pattern ky kx]"
+        )
     if 0 in shape:
         raise InputError(f"{path}: an array {shape} holds no patterns; the recording may have been stopped at once")
     raster = checked_raster(shape, scan_shape, path)
@@ -87,7 +89,9 @@ def axis_order(axes: str, count: int, path: str) -> tuple[int, ...]:
     names = axes.replace(",", " ").split()
     wanted = AXES if count == 4 else ("pattern", "ky", "kx")
     if sorted(names) != sorted(wanted):
-        raise InputError(f"{path}: axes {axes!r} given for an array of {count} axes; name each once: {' '.join(wanted)}")
+        raise InputError(
+            f"{path}: axes {axes!r} given for an array of {count} axes; name each once: {' '.join(wanted)}"
+        )
     return tuple(names.index(w) for w in wanted)
 
 

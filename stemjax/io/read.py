@@ -21,6 +21,7 @@ from stemjax.io.optics_names import FREQUENCY
 from stemjax.io.py4dstem import is_py4dstem, read_py4dstem
 from stemjax.io.raster import scan_shape_of
 from stemjax.io.rosetta import read_rosetta
+from stemjax.optics.electron import wavelength
 
 READERS: dict[str, Callable[..., Recording]] = {
     "stemjax": read_native,
@@ -111,7 +112,9 @@ def hdf5_format(path: Path, suffix: str) -> str:
         if isinstance(declared, str) and declared == FORMAT:
             return "stemjax"
         if isinstance(declared, str) and declared == RESULT:
-            raise InputError(f"{path} is a result of stemjax and holds no patterns; give the data that it was made from")
+            raise InputError(
+                f"{path} is a result of stemjax and holds no patterns; give the data that it was made from"
+            )
         if is_py4dstem(file):
             return "py4dstem"
         if suffix in VENDOR_HDF5 or "file_format" in file.attrs:
@@ -120,7 +123,7 @@ def hdf5_format(path: Path, suffix: str) -> str:
 
 
 def with_optics(recording: Recording, given: Mapping[str, Any]) -> Recording:
-    """The recording with a person's values in place of the file's, and 1/Å turned into mrad where the energy is known."""
+    """The recording with a person's values in place of the file's; 1/Å becomes mrad where the energy is known."""
     fields: dict[str, Any] = {}
     for name, value in given.items():
         if name not in UNITS:
@@ -145,8 +148,3 @@ def pair_or_number(name: str, value: Any) -> Any:
         return float(value)
     except (TypeError, ValueError) as error:
         raise InputError(f"optics {name} = {value!r}; give a number{', or a pair (y, x)'} in {UNITS[name]}") from error
-
-
-def wavelength(energy: float) -> float:
-    """Wavelength of an electron [Å] for an energy [eV], relativistic, CODATA 2018."""
-    return 12.398419843320026 / (energy * (2 * 510998.95 + energy)) ** 0.5 * 1e3

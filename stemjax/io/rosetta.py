@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import importlib
 import logging
+import traceback
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from stemjax.core.errors import InputError, nearest
 from stemjax.forward.recording import Recording
 from stemjax.io.failures import existing_file, reading
-from stemjax.io.hdf5_tree import plain
-from stemjax.io.optics_names import FREQUENCY, UNITS
 from stemjax.io.raster import arranged
+from stemjax.io.rosetta_optics import axis_fields, instrument_fields, mapped_metadata, merged
 
 # netCDF: its reader runs text of the file as a program. The others have readers of their own here, or read plain text
 # tables that everything matches.
 LEFT_OUT = ("netCDF", "numpy", "EMPAD", "USID", "JobinYvon", "Protochips", "Impulse")
+
+USUAL = "dm3, dm4, mib, emd, hspy, zspy, blo, ser, tvips, mrc, de5, nxs, tif"
+"""Extensions that 4D data usually have."""
 
 
 def plugins(path: Path | None = None) -> list[dict[str, Any]]:
@@ -44,9 +45,9 @@ def signals(path: Path, *, plugin: str | None = None, lazy: bool = False) -> tup
     existing_file(path)
     candidates = named_plugin(plugin, path) if plugin else plugins(path)
     if not candidates:
-        extensions = sorted({e.lower() for p in plugins() for e in p["file_extensions"]})
         raise InputError(
-            f"{path}: no reader knows the extension {path.suffix!r}; known: h5, npy, npz, raw, {', '.join(extensions)}"
+            f"{path}: no reader knows the extension {path.suffix!r}; known for 4D data: h5, npy, npz, raw, {USUAL} and "
+            "what else rosettasciio reads"
         )
     failures: list[InputError] = []
     for candidate in candidates:
@@ -74,7 +75,6 @@ def read_signals(path: Path, plugin: dict[str, Any], lazy: bool) -> list[dict[st
         warnings.simplefilter("ignore")
         log.setLevel(silent)
         try:
-            # The reader is run on the whole file; a format without lazy reading says so by an exception of its own.
             found = run_reader(plugin, path, lazy)
         finally:
             log.setLevel(level)
@@ -87,12 +87,21 @@ def read_signals(path: Path, plugin: dict[str, Any], lazy: bool) -> list[dict[st
 def run_reader(plugin: dict[str, Any], path: Path, lazy: bool) -> list[dict[str, Any]]:
     """Arrays of a file, lazily where the format can."""
     reader = importlib.import_module(plugin["api"]).file_reader
-    if lazy:
+    for way in (True, False) if lazy else (False,):
         try:
-            return list(reader(str(path), lazy=True))
-        except Exception:  # not every format reads lazily, and each refuses in its own way
-            return list(reader(str(path), lazy=False))
-    return list(reader(str(path), lazy=False))
+            return list(reader(str(path), lazy=way))
+        except Exception as error:  # not every format reads lazily, and each refuses in its own way
+            release(error)
+            if not way:
+                raise
+    return []
+
+
+def release(error: BaseException | None) -> None:
+    """Let go of the files that a failed reader left open: the frames of its error hold them."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def read_rosetta(
@@ -121,7 +130,7 @@ def read_rosetta(
         counts = arranged(data, str(path), scan_shape=scan_shape, axes=axes, lazy=lazy)
     origin = {"path": str(path), "key": title(signal), "format": name}
     calibration = {} if axes else axis_fields(places)
-    fields = merged(instrument_fields(signal.get("metadata") or {}), calibration)
+    fields = merged(instrument_fields(mapped_metadata(signal)), calibration)
     return Recording(counts=counts, source=origin, **fields)
 
 
@@ -163,7 +172,7 @@ def ordered(signal: Mapping[str, Any]) -> tuple[Any, list[dict[str, Any]]]:
     data, axes = signal["data"], list(signal.get("axes") or [])
     if len(axes) != data.ndim:
         return data, []
-    axes.sort(key=lambda a: a.get("index_in_array", axes.index(a)) if a.get("index_in_array") is not None else 0)
+    axes = [a for _, a in sorted(enumerate(axes), key=lambda entry: place(entry[1], entry[0]))]
     moving = [n for n, a in enumerate(axes) if a.get("navigate")]
     order = moving + [n for n in range(len(axes)) if n not in moving]
     if data.ndim == 4 and len(moving) == 2 and order != list(range(4)):
@@ -171,58 +180,7 @@ def ordered(signal: Mapping[str, Any]) -> tuple[Any, list[dict[str, Any]]]:
     return data, axes
 
 
-def axis_fields(axes: list[dict[str, Any]]) -> dict[str, Any]:
-    """Scan step [Å] and detector sampling [mrad] or [1/Å] out of calibrated axes."""
-    sizes = [axis_size(a) for a in axes]
-    fields: dict[str, Any] = {"metadata": {}}
-    if len(sizes) == 4 and sizes[0] and sizes[1] and sizes[0][0] == sizes[1][0] == "length":
-        fields["scan_step"] = (sizes[0][1], sizes[1][1])
-    if len(sizes) >= 3 and sizes[-2] and sizes[-1] and sizes[-2][0] == sizes[-1][0]:
-        pair = (sizes[-2][1], sizes[-1][1])
-        if sizes[-1][0] == "angle":
-            fields["detector_sampling"] = pair
-        elif sizes[-1][0] == "frequency":
-            fields["metadata"][FREQUENCY] = pair
-    return fields
-
-
-def axis_size(axis: Mapping[str, Any]) -> tuple[str, float] | None:
-    """Kind and size of an axis' step in Å, mrad or 1/Å; None where it is not calibrated."""
-    unit = UNITS.get(str(axis.get("units") or "").strip().lower().replace(" ", ""))
-    scale = axis.get("scale")
-    if unit is None or scale is None or not np.isfinite(float(scale)) or float(scale) <= 0:
-        return None
-    return unit[0], float(scale) * unit[1]
-
-
-def instrument_fields(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Energy [eV] and convergence semi-angle [mrad] out of rosettasciio's metadata, whose units are keV and mrad."""
-    instrument = metadata.get("Acquisition_instrument") or {}
-    microscope = instrument.get("TEM") or instrument.get("SEM") or {}
-    fields: dict[str, Any] = {"metadata": flat(metadata)}
-    for entry, field, factor in (("beam_energy", "energy", 1e3), ("convergence_angle", "semiangle", 1.0)):
-        value = plain(microscope.get(entry)) if entry in microscope else None
-        if isinstance(value, int | float) and np.isfinite(value) and value > 0:
-            fields[field] = float(value) * factor
-    return fields
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested metadata as one level of dotted names with plain values.
-
-    >>> flat({"General": {"title": "scan 1"}})
-    {'General.title': 'scan 1'}
-    """
-    entries: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            entries |= flat(value, f"{prefix}{name}.")
-        elif (simple := plain(value)) is not None:
-            entries[f"{prefix}{name}"] = simple
-    return entries
-
-
-def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Two sets of fields, their metadata joined."""
-    metadata = {**first.get("metadata", {}), **second.get("metadata", {})}
-    return {**first, **second, "metadata": metadata}
+def place(axis: Mapping[str, Any], default: int) -> int:
+    """Which axis of the array an axis describes."""
+    number = axis.get("index_in_array")
+    return default if number is None else int(number)

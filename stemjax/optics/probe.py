@@ -22,6 +22,7 @@ class Probe(struct.PyTreeNode):
     Args:
         aberrations: Coefficients of the probe-forming lens [Å].
         semiangle: Convergence semi-angle [mrad].
+        centre: Centre of the bright-field disk on the detector (y, x) [mrad]; not a tilt of the beam.
         pixels: Freedom beyond the ideal aperture, [mode 2 ny nx] (real and imaginary part in reciprocal space, in
             units of the aperture's amplitude), or None for an ideal, coherent probe.
         energy: Beam energy [eV].
@@ -31,6 +32,7 @@ class Probe(struct.PyTreeNode):
 
     aberrations: Aberrations
     semiangle: Annotated[Array, "mrad"]
+    centre: Annotated[Array, "mrad"]
     pixels: Array | None
     energy: float = struct.field(pytree_node=False)
     grid: Grid = struct.field(pytree_node=False)
@@ -46,6 +48,7 @@ def make_probe(
     aberrations: Aberrations | None = None,
     modes: int = 1,
     free_pixels: bool = False,
+    centre: Annotated[tuple[float, float], "mrad"] = (0.0, 0.0),
     soft: bool = True,
 ) -> Probe:
     """A probe on a grid, checked.
@@ -58,6 +61,7 @@ def make_probe(
         modes: Number of mutually incoherent modes. The second and later ones start as weak gradients of the first
             along x, y, ..., the first effects of a finite source (2 % of the beam each).
         free_pixels: Make room for free probe pixels; implied by more than one mode.
+        centre: Centre of the bright-field disk on the detector (y, x) [mrad].
         soft: Soften the edge of the aperture over one reciprocal pixel.
 
     Raises:
@@ -77,6 +81,7 @@ def make_probe(
     return Probe(
         aberrations=make_aberrations() if aberrations is None else aberrations,
         semiangle=jnp.asarray(semiangle, dtype=float),
+        centre=jnp.asarray(centre, dtype=float),
         pixels=pixels,
         energy=energy,
         grid=grid,
@@ -100,18 +105,27 @@ def _first_modes(grid: Grid, modes: int, power: float = 0.02) -> Array:
     return jnp.asarray(pixels, dtype=float)
 
 
-def aperture(grid: Grid, energy: float, semiangle: Scalar, *, soft: bool = True) -> Array:
+def aperture(
+    grid: Grid,
+    energy: float,
+    semiangle: Scalar,
+    *,
+    centre: Array | tuple[float, float] = (0.0, 0.0),
+    soft: bool = True,
+) -> Array:
     r"""Amplitude of a round aperture on the reciprocal grid.
 
-    .. math:: A(k) = \mathrm{clip}\left(\frac{\alpha_0 - \lambda |k|}{\Delta\alpha} + \tfrac12,\, 0,\, 1\right)
+    .. math:: A(k) = \mathrm{clip}\left(\frac{\alpha_0 - |\alpha|}{\Delta\alpha} + \tfrac12,\, 0,\, 1\right),
+        \qquad \alpha = \lambda k - \alpha_c
 
-    with Δα the angular size of a reciprocal pixel along the direction of k; the sharp one is 1 for λ|k| ≤ α₀.
+    with Δα the angular size of a reciprocal pixel along the direction of α; the sharp one is 1 for |α| ≤ α₀.
 
     Args:
         grid: Real-space grid.
         energy: Beam energy [eV].
         semiangle: Semi-angle α₀ [mrad].
-        soft: Edge over one reciprocal pixel, differentiable in `semiangle`; else a sharp edge.
+        centre: Centre α_c of the aperture (y, x) [mrad].
+        soft: Edge over one reciprocal pixel, differentiable in `semiangle` and `centre`; else a sharp edge.
 
     Returns:
         Real array [ny nx], zero frequency in the corner.
@@ -119,21 +133,27 @@ def aperture(grid: Grid, energy: float, semiangle: Scalar, *, soft: bool = True)
     >>> float(aperture(Grid((16, 16), (0.5, 0.5)), 80e3, 20.0)[0, 0])
     1.0
     """
-    ky, kx = grid.frequencies()
-    scale = 1e3 * wavelength(energy)
-    alpha = scale * np.hypot(ky, kx)
+    y, x = _angles(grid, energy, centre)
+    square = y**2 + x**2
+    # The root is kept off zero, where its slope is infinite.
+    alpha = jnp.sqrt(jnp.where(square > 0, square, 1.0))
     if not soft:
-        return jnp.where(jnp.asarray(alpha) <= semiangle, 1.0, 0.0)
-    step_y, step_x = (scale * step for step in grid.reciprocal_sampling)
-    safe = np.where(alpha > 0, alpha, 1.0)
-    step = np.where(alpha > 0, scale * np.hypot(ky * step_y, kx * step_x) / safe, min(step_y, step_x))
-    dtype = jnp.result_type(float)
-    return jnp.clip((semiangle - jnp.asarray(alpha, dtype)) / jnp.asarray(step, dtype) + 0.5, 0.0, 1.0)
+        return jnp.where((square <= 0) | (alpha <= semiangle), 1.0, 0.0)
+    step_y, step_x = grid.angular_sampling(wavelength(energy))
+    step = jnp.sqrt((y * step_y) ** 2 + (x * step_x) ** 2 + jnp.where(square > 0, 0.0, 1.0)) / alpha
+    return jnp.where(square > 0, jnp.clip((semiangle - alpha) / step + 0.5, 0.0, 1.0), 1.0)
+
+
+def _angles(grid: Grid, energy: float, centre: Array | tuple[float, float]) -> tuple[Array, Array]:
+    """Angles (y, x) [mrad] of the reciprocal pixels against the centre of the aperture."""
+    scale = 1e3 * wavelength(energy)
+    ky, kx = (jnp.asarray(scale * k, dtype=float) for k in grid.frequencies())
+    return ky - centre[0], kx - centre[1]
 
 
 @typed
 def probe_waves(probe: Probe) -> Complex[Array, "mode ny nx"]:
-    r"""Waves of the probe in reciprocal space, centred on the origin.
+    r"""Waves of the probe in reciprocal space, centred on the origin of real space.
 
     .. math:: \psi_m(k) = \frac{1}{\sqrt{Z}} e^{-i \chi(k)} \left[ \delta_{m0} A(k) + M_m(k) S(k) \right],
         \qquad \sum_{m,k} |\psi_m(k)|^2 = 1
@@ -148,10 +168,10 @@ def probe_waves(probe: Probe) -> Complex[Array, "mode ny nx"]:
     >>> waves.shape, round(float((abs(waves) ** 2).sum()), 6)
     ((1, 32, 32), 1.0)
     """
-    amplitude = aperture(probe.grid, probe.energy, probe.semiangle, soft=probe.soft)
-    waves = amplitude[None].astype(jnp.result_type(complex))
+    where = {"centre": probe.centre, "soft": probe.soft}
+    waves = aperture(probe.grid, probe.energy, probe.semiangle, **where)[None].astype(jnp.result_type(complex))
     if probe.pixels is not None:
-        support = aperture(probe.grid, probe.energy, SUPPORT * probe.semiangle, soft=probe.soft)[None]
+        support = aperture(probe.grid, probe.energy, SUPPORT * probe.semiangle, **where)[None]
         free = (probe.pixels[:, 0] + 1j * probe.pixels[:, 1]) * support
         waves = free.at[0].add(waves[0])
     waves = waves * jnp.exp(-1j * probe_phase(probe))[None]
@@ -166,9 +186,8 @@ def probe_phase(probe: Probe) -> Float[Array, "ny nx"]:
     >>> probe_phase(make_probe(Grid((8, 8), (0.2, 0.2)), energy=80e3, semiangle=20.0)).shape
     (8, 8)
     """
-    scale = wavelength(probe.energy)
-    ky, kx = (jnp.asarray(scale * k, dtype=float) for k in probe.grid.frequencies())
-    return phase_error(probe.aberrations, ky, kx, scale)
+    y, x = _angles(probe.grid, probe.energy, probe.centre)
+    return phase_error(probe.aberrations, 1e-3 * y, 1e-3 * x, wavelength(probe.energy))
 
 
 def mode_occupancy(waves: Array) -> Array:

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 
 from stemjax.core.errors import InputError
-from stemjax.inference.result import Named, Result
+from stemjax.inference.result import Result
 from stemjax.optics.electron import wavelength
 
 
 def entry(tree: Mapping[str, Any], path: str) -> Any:
     """The entry of a nested mapping at a path with slashes, whether it is nested or its key holds the slash; else None.
 
-    >>> entry({"truth": {"dose": 3.0}, "patterns/index": [1]}, "truth/dose"), entry({"patterns/index": [1]}, "patterns/index")
-    (3.0, [1])
+    >>> tree = {"truth": {"dose": 3.0}, "patterns/index": [1]}
+    >>> entry(tree, "truth/dose"), entry(tree, "patterns/index"), entry(tree, "truth/nothing")
+    (3.0, [1], None)
     """
     if path in tree:
         return tree[path]
@@ -28,6 +29,7 @@ def entry(tree: Mapping[str, Any], path: str) -> Any:
 def values(quantity: Any) -> np.ndarray | None:
     """The numbers of a `Named`, an array or a number; None where there are none.
 
+    >>> from stemjax.inference.result import Named
     >>> values(Named(np.ones(2), "Å", ("y",), "height")), values("text")
     (array([1., 1.]), None)
     """
@@ -100,7 +102,7 @@ def image_stack(quantity: Any) -> np.ndarray | None:
 
 
 def scan_positions(tree: Mapping[str, Any], prefix: str = "") -> np.ndarray | None:
-    """Positions (pattern, 2), (y, x) [Å], from `position_y` and `position_x`; None where they are missing or do not match."""
+    """Positions (pattern, 2), (y, x) [Å], from `position_y` and `position_x`; None where they are missing."""
     y, x = (values(entry(tree, f"{prefix}position_{axis}")) for axis in "yx")
     if y is None or x is None or y.size != x.size:
         return None

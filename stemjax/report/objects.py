@@ -44,7 +44,9 @@ def object_image(
     inside = crop(image, sampling, box)
     offset = _mean(inside) if centre else 0.0
     limits = style.colour_range(inside - offset)
-    figure = style.new_figure(_height(image, sampling, columns=1, panel=6.6))
+    ratio = _aspect(image, sampling)
+    width = min(6.4, 5.2 / ratio)
+    figure = style.new_figure(width * ratio + 0.6, width + 1.5)
     axes = figure.subplots()
     drawn = style.show_image(axes, image - offset, sampling, cmap=colours, vmin=limits[0], vmax=limits[1])
     if box is not None:
@@ -75,7 +77,8 @@ def slice_montage(
     limits = style.colour_range(np.stack(panels))
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
-    figure = style.new_figure(rows * _height(panels[0], sampling, columns=columns, panel=1.85) + 0.1)
+    width = min(3.2, 8.0 / columns)
+    figure = style.new_figure(rows * (0.93 * width * _aspect(panels[0], sampling) + 0.55) + 0.1, width * columns + 1.0)
     grid = np.atleast_2d(figure.subplots(rows, columns, squeeze=False))
     for axes, panel, i in zip(grid.flat, panels, chosen, strict=False):
         drawn = style.show_image(axes, panel, sampling, cmap=style.INTENSITY, vmin=limits[0], vmax=limits[1])
@@ -109,7 +112,7 @@ def found_and_true(
     limits = style.colour_range(np.stack([found, true]))
     difference = found - true
     span = max(abs(limit) for limit in style.colour_range(difference, 0.5, 99.5))
-    figure = style.new_figure(_height(found, sampling, columns=3, panel=2.5) + 0.75)
+    figure = style.new_figure(2.6 * _aspect(found, sampling) + 1.6)
     row = figure.subplots(1, 3)
     for axes, image, title in zip(row[:2], (found, true), ("found", "true"), strict=True):
         drawn = style.show_image(axes, image, sampling, cmap=style.INTENSITY, vmin=limits[0], vmax=limits[1])
@@ -132,9 +135,7 @@ def true_alone(
     """Found and true phase side by side, each on its own pixels, where they could not be brought to one grid."""
     figure = style.new_figure(4.6)
     row = figure.subplots(1, 2)
-    for axes, image, pixel, title in zip(
-        row, (found, true), (sampling, true_sampling), ("found", "true"), strict=True
-    ):
+    for axes, image, pixel, title in zip(row, (found, true), (sampling, true_sampling), ("found", "true"), strict=True):
         image = image - _mean(image)
         limits = style.colour_range(image)
         drawn = style.show_image(axes, image, pixel, cmap=style.INTENSITY, vmin=limits[0], vmax=limits[1])
@@ -159,10 +160,9 @@ def crop(image: np.ndarray, sampling: tuple[float, float], box: Box | None) -> n
     return part if min(part.shape) >= 4 else image
 
 
-def _height(image: np.ndarray, sampling: tuple[float, float], *, columns: int, panel: float) -> float:
-    """Height [inch] of a row of panels `panel` wide, so that no empty bands are left beside the images."""
-    ratio = image.shape[0] * sampling[0] / (image.shape[1] * sampling[1])
-    return float(np.clip(panel * ratio, 0.35 * panel, 1.25 * panel)) + (0.55 if columns > 1 else 0.4)
+def _aspect(image: np.ndarray, sampling: tuple[float, float]) -> float:
+    """Height over width of an image; very long ones are shown with empty bands."""
+    return float(np.clip(image.shape[0] * sampling[0] / (image.shape[1] * sampling[1]), 0.35, 1.6))
 
 
 def _mean(image: np.ndarray) -> float:

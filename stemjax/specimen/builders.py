@@ -20,8 +20,8 @@ MOS2_THICKNESS = 3.19
 """Distance of the two sulphur planes of MoS2 [Å], which puts Mo-S at 2.42 Å; R. G. Dickinson, L. Pauling,
 J. Am. Chem. Soc. 45 (1923) 1466, give 2.41 Å for the bulk crystal."""
 SRTIO3_LATTICE = 3.905
-"""Lattice constant of SrTiO3 at room temperature [Å]; Y. A. Abramov et al., Acta Cryst. B51 (1995) 942."""
-GAN_LATTICE = (3.189, 5.185, 0.377)
+"""Lattice constant of SrTiO3 at room temperature [Å]; powder diffraction file, JCPDS card 35-734."""
+GAN_LATTICE = (3.190, 5.189, 0.377)
 """GaN: a [Å], c [Å] and the internal parameter u; H. Schulz, K. H. Thiemann, Solid State Commun. 23 (1977) 815."""
 
 CRYSTALS = ("SrTiO3", "Si", "Au", "GaN")

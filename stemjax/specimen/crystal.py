@@ -13,7 +13,7 @@ from stemjax.core.errors import InputError
 if TYPE_CHECKING:
     from ase import Atoms
 
-# Lengths up to which lattice vectors are searched, one after the other [Å]; the first that gives a cell ends the search.
+# Lengths up to which lattice vectors are searched [Å], one after the other until one gives a cell.
 SEARCH_LENGTHS = (10.0, 20.0, 40.0, 80.0)
 # Of the candidates at one length only the shortest are paired, so that the search stays below a second.
 MOST_CANDIDATES = 400
@@ -77,7 +77,8 @@ def orthogonal_cell(
     lengths = np.linalg.norm(edges @ lattice, axis=1)
     repeats = [max(1, int(np.ceil(w / length - 1e-6))) for w, length in zip(wanted, lengths, strict=True)]
     edges = edges * np.array(repeats)[:, None]
-    return OrthogonalCell(_cut(atoms, edges), tuple(tuple(int(i) for i in e) for e in edges), _strain(edges @ lattice))
+    indices = tuple((int(u), int(v), int(w)) for u, v, w in edges)
+    return OrthogonalCell(_cut(atoms, edges), indices, _strain(edges @ lattice))
 
 
 def _primitive_direction(zone_axis: tuple[int, ...]) -> np.ndarray:

@@ -12,6 +12,7 @@ respect to z is zero.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -87,15 +88,15 @@ def project_potential(
 ) -> Potential:
     """Projected potential of every slice by the faster fitting method.
 
-    `project_gridded` serves up to 16 classes of atoms and band limits up to 2/3; `project_exact` serves the rest. Without
-    periodic images: `stemjax.specimen.structure.pad_cell`.
+    `project_gridded` serves up to 16 classes of atoms and band limits up to 2/3; `project_exact` serves the
+    rest. Without periodic images: `stemjax.specimen.structure.pad_cell`.
 
     Args:
         structure: Atoms; their cell must span the grid.
         grid: Real-space grid; `cell_grid` makes one.
         slices: Number of equal slices, or the thickness of each from the entrance surface down [Å].
         parametrization: "lobato" or "kirkland".
-        band_limit: Largest spatial frequency kept, as a part of the grid's Nyquist frequency (a circle); None keeps all.
+        band_limit: Radius of the circle of frequencies kept, as a part of the Nyquist frequency; None keeps all.
 
     Returns:
         Potential in V Å, its mean included, in the float type of the structure.
@@ -124,8 +125,8 @@ def project_gridded(
 ) -> Potential:
     """Projected potential through `stemjax.specimen.gridding`: one transform per slice and class of atoms.
 
-    The error is about 2e-6 of the potential, relative, within the band. The atoms of one class (`Structure.sites`) share
-    the root mean square of their displacements, with its gradient; displacements that differ within a class need
+    The relative error within the band is a few 1e-6. The atoms of one class (`Structure.sites`) share the root
+    mean square of their displacements, with its gradient; displacements that differ within a class need
     `stemjax.specimen.structure.with_displacement` or `project_exact`.
 
     Args:
@@ -147,8 +148,15 @@ def project_gridded(
         raise InputError(
             f"band_limit {band_limit} of the gridded potential must lie in (0, 2/3]; use project_exact beyond"
         )
+    return _gridded(structure, grid, _checked(structure, grid, slices), parametrization, float(band_limit))
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _gridded(
+    structure: Structure, grid: Grid, slices: int | tuple[float, ...], parametrization: str, band_limit: float
+) -> Potential:
+    """`project_gridded` of checked arguments."""
     thickness, layer = _slice_of_atoms(structure, slices)
-    _check_extent(structure, grid)
     factors, frequency = _site_factors(structure, grid, parametrization, band_limit)
     spectrum = jnp.zeros((), structure.positions.dtype)
     for site, factor in zip(sorted(set(structure.sites)), factors, strict=True):
@@ -194,8 +202,15 @@ def project_exact(
     """
     if band_limit is not None and not band_limit > 0:
         raise InputError(f"band_limit {band_limit} must be a positive part of the Nyquist frequency, or None for all")
+    return _exact(structure, grid, _checked(structure, grid, slices), parametrization, band_limit)
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _exact(
+    structure: Structure, grid: Grid, slices: int | tuple[float, ...], parametrization: str, band_limit: float | None
+) -> Potential:
+    """`project_exact` of checked arguments."""
     thickness, layer = _slice_of_atoms(structure, slices)
-    _check_extent(structure, grid)
     elements, element = np.unique(structure.numbers, return_inverse=True)
     my, mx, inside = _band(grid, band_limit)
     factors = _factors(grid, elements, parametrization, my, mx) * inside
@@ -215,47 +230,42 @@ def project_exact(
     return Potential(_to_real_space(spectrum, grid), thickness, grid)
 
 
-def _check_extent(structure: Structure, grid: Grid) -> None:
-    """Refuse a grid that does not span the cell; a traced cell cannot be looked at and is taken on trust."""
-    if isinstance(structure.cell, jax.core.Tracer):
-        return
-    cell = np.asarray(structure.cell, float)[1:]
-    if not np.allclose(cell, grid.extent, rtol=1e-4):
-        given, wanted = (f"{y:.4f} x {x:.4f} Å" for y, x in (grid.extent, cell))
-        raise InputError(
-            f"the grid spans {given} (y, x) but the cell {wanted}; make it with cell_grid(structure, sampling)"
-        )
+def _checked(structure: Structure, grid: Grid, slices: int | Sequence[float]) -> int | tuple[float, ...]:
+    """Refuse a grid or slices that do not fill the cell; a traced cell cannot be looked at and is taken on trust."""
+    thickness = None if isinstance(slices, int | np.integer) else np.asarray(slices, float)
+    if thickness is None and slices < 1:  # type: ignore[operator]
+        raise InputError(f"{slices} slices; give at least one")
+    if thickness is not None and (thickness.ndim != 1 or not thickness.min(initial=1.0) > 0 or not len(thickness)):
+        raise InputError(f"slice thicknesses {thickness.tolist()} must be a list of positive lengths in Å")
+    if not isinstance(structure.cell, jax.core.Tracer):
+        _check_cell(np.asarray(structure.cell, float), grid, thickness)
+    return int(slices) if thickness is None else tuple(thickness.tolist())  # type: ignore[arg-type]
+
+
+def _check_cell(cell: np.ndarray, grid: Grid, thickness: np.ndarray | None) -> None:
+    """Refuse a cell that the grid or the slices do not fill."""
+    if not np.allclose(cell[1:], grid.extent, rtol=1e-4):
+        given, wanted = (f"{y:.4f} x {x:.4f} Å" for y, x in (grid.extent, cell[1:]))
+        raise InputError(f"the grid spans {given} (y, x) but the cell {wanted}; make it with cell_grid(structure, ...)")
+    if thickness is not None and abs(thickness.sum() - cell[0]) > BORDER:
+        raise InputError(f"the slices add up to {thickness.sum():.4f} Å but the cell is {cell[0]:.4f} Å deep")
 
 
 def _slice_of_atoms(
-    structure: Structure, slices: int | Sequence[float]
+    structure: Structure, slices: int | tuple[float, ...]
 ) -> tuple[Float[Array, "slice"], Int[Array, "atom"]]:
     """Thickness of every slice [Å] and the slice of every atom."""
-    depth, dtype = structure.cell[0], structure.cell.dtype
-    if isinstance(slices, int | np.integer):
-        if slices < 1:
-            raise InputError(f"{slices} slices; give at least one")
-        thickness = jnp.broadcast_to(depth / int(slices), (int(slices),))
+    depth = structure.cell[0]
+    if isinstance(slices, int):
+        thickness = jnp.broadcast_to(depth / slices, (slices,))
     else:
-        thickness = jnp.asarray(np.asarray(slices, float), dtype)
-        _check_thickness(np.asarray(slices, float), depth)
-    border = jnp.cumsum(thickness)[:-1]
+        thickness = jnp.asarray(slices, depth.dtype)
     z = jnp.mod(structure.positions[:, 0] + BORDER, depth)
-    return thickness, jnp.searchsorted(border, z, side="right").astype(jnp.int32)
-
-
-def _check_thickness(thickness: np.ndarray, depth: Float[Array, ""]) -> None:
-    """Refuse thicknesses that are not positive or do not fill the cell."""
-    if thickness.ndim != 1 or not len(thickness) or not thickness.min() > 0:
-        raise InputError(f"slice thicknesses {thickness.tolist()} must be a list of positive lengths in Å")
-    if not isinstance(depth, jax.core.Tracer) and abs(thickness.sum() - float(depth)) > BORDER:
-        raise InputError(
-            f"the slices add up to {thickness.sum():.4f} Å but the cell is {float(depth):.4f} Å deep; they must agree"
-        )
+    return thickness, jnp.searchsorted(jnp.cumsum(thickness)[:-1], z, side="right").astype(jnp.int32)
 
 
 def _band(grid: Grid, band_limit: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Orders of ky (both signs) and kx (from 0 on) that the band may hold, and which pairs [ky kx] lie in its circle."""
+    """Orders of ky (both signs) and kx (from 0 on) that the band may hold, and which pairs [ky kx] it does hold."""
     half = [(n - 1) // 2 for n in grid.shape]
     limit = np.inf if band_limit is None else band_limit * grid.nyquist * (1.0 + 1e-9)
     if band_limit is not None:
@@ -270,7 +280,7 @@ def _frequency(grid: Grid, my: np.ndarray, mx: np.ndarray) -> np.ndarray:
 
 
 def _factors(grid: Grid, elements: np.ndarray, parametrization: str, my: np.ndarray, mx: np.ndarray) -> np.ndarray:
-    """Transform of one atom of each element, for `_to_real_space` [element ky kx], V Å. Double precision: the terms cancel."""
+    """Transform of one atom of each element, scaled for `_to_real_space` [element ky kx]; double: the terms cancel."""
     scale = POTENTIAL_PER_SCATTERING_FACTOR / (grid.sampling[0] * grid.sampling[1])
     return scale * np.asarray(scattering_factor(parametrization, elements, _frequency(grid, my, mx)))
 
@@ -327,7 +337,7 @@ def _amplitude(
 
 
 def _phases(fraction: Float[Array, "member"], orders: np.ndarray) -> Complex[Array, "member k"]:
-    """exp(-2πi m r) for every order m; whole turns are taken off before the multiplication by 2π, which would keep them."""
+    """exp(-2πi m r) for every order m; whole turns are taken off first, since they would cost digits."""
     turns = fraction[:, None] * jnp.asarray(orders, fraction.dtype)[None, :]
     angle = -2.0 * jnp.pi * (turns - jnp.round(turns))
     return jax.lax.complex(jnp.cos(angle), jnp.sin(angle))

@@ -95,12 +95,12 @@ def scattering_factor(
     Returns:
         f_e with the axes of `numbers` before those of `k` [Å].
 
-    Source: I. Lobato, D. Van Dyck, Acta Cryst. A70 (2014) 636, eq. 16; E. J. Kirkland, Advanced Computing in
-    Electron Microscopy, 2nd ed. (2010), eq. C.15.
+    Source: I. Lobato, D. Van Dyck, Acta Cryst. A70 (2014) 636; E. J. Kirkland, Advanced Computing in Electron
+    Microscopy, 2nd ed. (2010), eq. C.15.
 
     >>> f = scattering_factor("lobato", [6, 79], np.array([0.0, 1.0]))
     >>> f.shape, round(float(f[1, 0]), 2)
-    ((2, 2), 12.59)
+    ((2, 2), 10.58)
     """
     xp = jnp if isinstance(k, jax.Array) else np
     k2 = xp.asarray(k) ** 2

@@ -27,13 +27,13 @@ class Structure(struct.PyTreeNode):
     occupancy: Annotated[Float[Array, "atom"], "1"]
     """Weight of every atom; two elements on one site are two atoms with weights that add to one."""
     rms_displacement: Annotated[Float[Array, "atom"], "Å"]
-    """Root of the mean square thermal displacement along one axis, the same in all directions; 0 for an atom at rest [Å]."""
+    """Root of the mean square displacement along one axis, the same in all directions; 0 for an atom at rest [Å]."""
     cell: Annotated[Float[Array, "3"], "Å"]
     """Lengths of the cell's edges (z, y, x) [Å]."""
     numbers: tuple[int, ...] = struct.field(pytree_node=False)
     """Atomic number of every atom."""
     sites: tuple[int, ...] = struct.field(pytree_node=False)
-    """Class of every atom: atoms of one class share the element and, where the potential is gridded, the displacement."""
+    """Class of every atom: atoms of one class share the element and, in a gridded potential, the displacement."""
 
 
 def make_structure(
@@ -118,7 +118,7 @@ def _per_atom(name: str, value: npt.ArrayLike, count: int) -> np.ndarray:
 
 
 def from_ase(atoms: Atoms, *, rms_displacement: npt.ArrayLike | None = None) -> Structure:
-    """A structure from ase's atoms in an orthogonal cell (ase's x, y, z become x, y, z; the order of columns turns round).
+    """A structure from ase's atoms in an orthogonal cell; x, y and z stay, the order of the columns turns round.
 
     The arrays `occupancies` (one number an atom) and `rms_displacement` of the atoms are taken where they exist.
 
@@ -140,7 +140,7 @@ def from_ase(atoms: Atoms, *, rms_displacement: npt.ArrayLike | None = None) -> 
     edges = np.diag(matrix)
     if edges.min() <= 0:
         raise InputError(
-            f"the atoms' cell has edges {edges.round(3).tolist()} Å; give it a size in x, y and z (atoms.center(vacuum=5))"
+            f"the atoms' cell has edges {edges.round(3).tolist()} Å; give it a size along x, y and z (cell, or vacuum)"
         )
     if np.abs(matrix - np.diag(edges)).max() > 1e-4 * edges.min():
         angles = atoms.cell.angles().round(2).tolist()

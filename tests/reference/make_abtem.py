@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -87,7 +88,7 @@ def scan_positions(s: Specimen) -> np.ndarray:
     return start + grid * side
 
 
-def whole_potential(s: Specimen, tile: np.ndarray):
+def whole_potential(s: Specimen, tile: np.ndarray) -> Any:
     """The tile laid out over the field as an abTEM potential."""
     import abtem
 
@@ -96,14 +97,14 @@ def whole_potential(s: Specimen, tile: np.ndarray):
     return abtem.PotentialArray(np.ascontiguousarray(array), slice_thickness=s.slice_thickness, sampling=sampling)
 
 
-def make_probe(s: Specimen, soft: bool = True):
+def make_probe(s: Specimen, soft: bool = True) -> Any:
     """The probe of a specimen as an abTEM object."""
     import abtem
 
     return abtem.Probe(energy=s.energy, semiangle_cutoff=s.semiangle, soft=soft, **s.aberrations)
 
 
-def exit_waves(s: Specimen, potential, positions: np.ndarray) -> np.ndarray:
+def exit_waves(s: Specimen, potential: Any, positions: np.ndarray) -> np.ndarray:
     """Fourier coefficients of the exit waves [pattern ky kx], zero frequency in the corner; |ψ|² sums to 1."""
     import abtem
 
@@ -111,14 +112,14 @@ def exit_waves(s: Specimen, potential, positions: np.ndarray) -> np.ndarray:
     return np.fft.fft2(np.asarray(waves.array).swapaxes(-1, -2))
 
 
-def probe_wave(s: Specimen, potential, soft: bool = True) -> np.ndarray:
+def probe_wave(s: Specimen, potential: Any, soft: bool = True) -> np.ndarray:
     """Fourier coefficients of the probe at the origin [ky kx], zero frequency in the corner; |ψ|² sums to 1."""
     probe = make_probe(s, soft)
     probe.grid.match(potential)
     return np.fft.fft2(np.asarray(probe.build(scan=(0.0, 0.0), lazy=False).array).T)
 
 
-def detector_values(s: Specimen, potential, positions: np.ndarray) -> dict[str, np.ndarray]:
+def detector_values(s: Specimen, potential: Any, positions: np.ndarray) -> dict[str, np.ndarray]:
     """Fraction of the beam that falls on every annulus [pattern]."""
     import abtem
 
@@ -181,7 +182,7 @@ def attributes(s: Specimen, wavelength: float, interaction: float) -> dict:
     """What a reader must know of a file, numbers with the unit in the name of the attribute."""
     import abtem
 
-    flat = {f"detector {k} (mrad)": np.array(v) for k, v in s.detectors.items()}
+    flat: dict[str, Any] = {f"detector {k} (mrad)": np.array(v) for k, v in s.detectors.items()}
     flat |= {f"aberration {k} ({'rad' if k.startswith('phi') else 'Å'})": v for k, v in s.aberrations.items()}
     return {
         "program": f"abTEM {abtem.__version__}", "precision": "float64", "energy (eV)": s.energy,

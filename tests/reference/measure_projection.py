@@ -7,6 +7,8 @@ Run in the environment of the peers from the root of the repository::
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from tests.reference.make_abtem import configure, own_tile_potential, tile_potential
@@ -21,7 +23,7 @@ def radial_gain(s: Specimen, own: np.ndarray) -> list[float]:
     a, b = (np.fft.fft2(v.sum(axis=0)) for v in (own, tile_potential(s)))
     ky, kx = frequencies(s.tile_shape, s.sampling)
     radius = np.hypot(ky, kx) * max(s.sampling)
-    rings = [(radius > lo) & (radius <= hi) for lo, hi in zip(EDGES[:-1], EDGES[1:], strict=True)]
+    rings = [(radius > lo) & (radius <= hi) for lo, hi in pairwise(EDGES)]
     power = [(abs(b[m]) ** 2).sum() for m in rings]
     return [(a[m] * b[m].conj()).real.sum() / p if p > 0 else np.nan for m, p in zip(rings, power, strict=True)]
 

@@ -213,7 +213,7 @@ def _read_seconds(value: str) -> float:
 
 
 def _read_devices(value: object) -> int | str:
-    return Quantity("1", least=1, whole=True, words=("auto",)).read(value)
+    return Quantity("1", least=1, most=4096, whole=True, words=("auto",)).read(value)
 
 
 def _read_range(value: object) -> tuple[int, int] | None:
@@ -241,6 +241,7 @@ class AxisCrop(Settings):
 
 Checkpoint = Annotated[int | float, Parsed(_read_checkpoint, (("type", ["integer", "string"]),))]
 DeviceCount = Annotated[
-    int | Literal["auto"], Parsed(_read_devices, (("anyOf", [{"type": "integer", "minimum": 1}, {"enum": ["auto"]}]),))
+    int | Literal["auto"],
+    Parsed(_read_devices, (("anyOf", [{"type": "integer", "minimum": 1, "maximum": 4096}, {"enum": ["auto"]}]),)),
 ]
 OrientationWord = Annotated[Literal["auto", "as-is"], one_of("auto", "as-is")]

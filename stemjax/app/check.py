@@ -1,0 +1,182 @@
+"""`stemjax check`: what a configuration means for its data, before anything is computed."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from stemjax.app.config import load_config
+from stemjax.app.derived_optics import Optics, depth_of_focus, optics
+from stemjax.app.estimate import Size, epoch_time, memory, object_shape
+from stemjax.app.progress import duration
+from stemjax.app.simulation_settings import SimulationSettings
+from stemjax.core.errors import InputError
+from stemjax.forward.recording import Recording
+from stemjax.optics.electron import wavelength
+from stemjax.problems.ptychography.calibration import Calibration, calibration, selected_shape
+from stemjax.problems.ptychography.settings import PtychographySettings
+
+SAMPLED_PATTERNS = 64
+"""Patterns that are read to estimate the dose."""
+
+
+def mean_counts(recording: Recording) -> float:
+    """Mean counts in a pattern, from `SAMPLED_PATTERNS` patterns spread over the scan."""
+    ny, nx = recording.scan_shape
+    places = np.unique(np.linspace(0, ny * nx - 1, SAMPLED_PATTERNS).astype(int))
+    sums = [float(np.asarray(recording.counts[p // nx, p % nx], dtype=np.float64).sum()) for p in places]
+    return float(np.mean(sums))
+
+
+def check_config(path: str | Path, overrides: Iterable[str] = ()) -> list[str]:
+    """Check a configuration and its data.
+
+    Returns:
+        Lines "name: value unit" of what follows from it, and remarks on what looks wrong.
+
+    Raises:
+        InputError: The configuration or the data cannot be used.
+    """
+    settings = load_config(path, overrides)
+    if isinstance(settings, SimulationSettings):
+        return _aligned(list(simulation_table(settings)))
+    return _aligned(list(_ptychography(settings)))
+
+
+def simulation_table(settings: SimulationSettings) -> Iterator[tuple[str, str]]:
+    """What follows from the configuration of a simulation."""
+    beam, scan, potential = settings.probe, settings.scan, settings.potential
+    length = wavelength(beam.energy)
+    largest = 500 * length / potential.sampling
+    yield "problem", "simulation"
+    yield "wavelength", f"{length:.5f} Å"
+    yield "depth of focus", f"{depth_of_focus(length, beam.semiangle):.1f} Å"
+    yield "scan", f"{scan.shape[0]} × {scan.shape[1]} positions, {scan.step[0]:g} × {scan.step[1]:g} Å"
+    yield "grid", f"pixels of at most {potential.sampling:g} Å, angles up to {2 / 3 * largest:.0f} mrad (two thirds)"
+    if settings.specimen.thickness is not None:
+        yield "slices", f"at least {math.ceil(settings.specimen.thickness / potential.slice_thickness - 1e-9)}"
+    electrons = settings.dose.per_pattern
+    if settings.dose.per_area is not None:
+        electrons = settings.dose.per_area * scan.step[0] * scan.step[1]
+    yield "electrons per pattern", "no noise" if electrons is None else f"{electrons:.4g}"
+    yield from (("remark", text) for text in simulation_remarks(settings, 2 / 3 * largest))
+
+
+def simulation_remarks(settings: SimulationSettings, largest: float) -> Iterator[str]:
+    """What looks wrong in a simulation whose grid carries angles up to `largest` [mrad], and what to do about it."""
+    remedy = "give a smaller potential.sampling"
+    if largest < settings.probe.semiangle:
+        yield f"the grid ends at {largest:.0f} mrad, inside the aperture; {remedy}"
+    for name, (_, outer) in settings.detector.annular.items():
+        if outer > largest:
+            yield f"detector {name} reaches to {outer:g} mrad, the grid to {largest:.0f}; {remedy}"
+    size, scan = settings.specimen.size, settings.scan
+    if size is not None and any((n - 1) * s > side for n, s, side in zip(scan.shape, scan.step, size, strict=True)):
+        yield "the scan is wider than specimen.size; the specimen repeats beyond its border, give a larger size"
+
+
+def _ptychography(settings: PtychographySettings) -> Iterator[tuple[str, str]]:
+    from stemjax.io import read_recording
+
+    data = settings.data
+    recording = read_recording(
+        data.file,
+        key=data.key,
+        scan_shape=data.scan_shape,
+        axes=data.axes,
+        format=data.format,
+        optics=data.optics(),
+        lazy=True,
+    )
+    known, shape = calibration(recording, data), selected_shape(recording, data)
+    c10 = known_c10(settings, recording)
+    derived = optics(known, shape[2:], c10 or 0.0)
+    dark = data.offset * math.prod(recording.detector_shape)
+    electrons = known.electrons_per_count * (mean_counts(recording) - dark)
+    yield from _data_table(known, shape, electrons, gain_told=recording.electrons_per_count is not None)
+    yield from _optics_table(derived, c10)
+    yield from _cost_table(settings, derived, known, shape)
+    yield from (("remark", text) for text in remarks(known, derived, electrons, c10))
+
+
+def known_c10(settings: PtychographySettings, recording: Recording) -> float | None:
+    """C10 [Å] of the first guess; None where it will be estimated from the data."""
+    written = {name: value for name, value in settings.probe.aberrations.items() if name in ("C10", "C1")}
+    if written:
+        return next(iter(written.values()))
+    if settings.probe.defocus != "auto":
+        return -settings.probe.defocus
+    return None if recording.defocus is None else -recording.defocus
+
+
+def _data_table(
+    known: Calibration, shape: tuple[int, ...], electrons: float, *, gain_told: bool
+) -> Iterator[tuple[str, str]]:
+    step = known.scan_step
+    yield "scan", f"{shape[0]} × {shape[1]} positions, {step[0]:g} × {step[1]:g} Å"
+    yield "detector", f"{shape[2]} × {shape[3]} pixels"
+    yield "energy", f"{known.energy / 1e3:g} keV"
+    yield "semi-angle", f"{known.semiangle:g} mrad"
+    yield "electrons per pattern", f"{electrons:.4g}" + ("" if gain_told else " (counts taken for electrons)")
+    yield "dose", f"{electrons / (step[0] * step[1]):.4g} e/Å^2"
+
+
+def _optics_table(derived: Optics, c10: float | None) -> Iterator[tuple[str, str]]:
+    yield "wavelength", f"{derived.wavelength:.5f} Å"
+    yield "real-space pixel", f"{derived.pixel[0]:.4f} × {derived.pixel[1]:.4f} Å"
+    yield "window", f"{derived.window[0]:.1f} × {derived.window[1]:.1f} Å"
+    yield "depth of focus", f"{derived.depth_of_focus:.1f} Å"
+    focus = "in focus, defocus to be estimated" if c10 is None else f"defocus {-c10 or 0.0:g} Å"
+    yield "probe radius", f"{derived.probe_radius:.2f} Å ({focus})"
+    yield "overlap", f"{100 * derived.overlap:.0f} %"
+
+
+def _cost_table(
+    settings: PtychographySettings, derived: Optics, known: Calibration, shape: tuple[int, int, int, int]
+) -> Iterator[tuple[str, str]]:
+    size = Size(
+        patterns=shape[0] * shape[1],
+        detector=shape[2:],
+        object_shape=object_shape(
+            shape[:2], known.scan_step, derived.pixel, derived.window, padding=settings.object.padding
+        ),
+        slices=settings.object.slices,
+        modes=settings.probe.modes,
+        channels=2 if settings.object.kind == "complex" else 1,
+        itemsize=8 if settings.solver.dtype == "float64" else 4,
+    )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    devices = cores if settings.solver.devices == "auto" else settings.solver.devices
+    needs = memory(size, settings.solver.batch, devices)
+    seconds, used = epoch_time(size, min(cores, devices)), min(cores, devices)
+    yield "object", f"{size.slices} × {size.object_shape[0]} × {size.object_shape[1]} pixels"
+    yield "memory", ", ".join(f"{name} {_bytes(value)}" for name, value in needs.items())
+    total = duration(seconds * settings.solver.epochs)
+    yield "expected time", f"{duration(seconds)} an epoch, {total} in all on {used} CPU cores; a GPU takes less"
+
+
+def remarks(known: Calibration, derived: Optics, electrons: float, c10: float | None) -> Iterator[str]:
+    """What looks wrong, and what to do about it."""
+    if known.semiangle > derived.largest_angle:
+        yield f"the detector ends at {derived.largest_angle:.1f} mrad, inside the beam; check data.detector_sampling"
+    if c10 is not None and 2 * derived.probe_radius > min(derived.window):
+        yield "the probe is wider than the window; check data.detector_sampling and probe.defocus"
+    if c10 is not None and derived.overlap < 0.6:
+        yield f"neighbouring probes overlap by {100 * derived.overlap:.0f} %; below 60 % the object is ill determined"
+    if electrons <= 0:
+        raise InputError("the patterns hold no electrons; check data.key and data.crop")
+    if electrons < 50:
+        yield f"{electrons:.3g} electrons a pattern are few; give a prior (prior.total_variation) and noise: poisson"
+
+
+def _aligned(table: list[tuple[str, str]]) -> list[str]:
+    width = max(len(name) for name, _ in table) + 2
+    return [f"{name + ':':<{width}}{value}" for name, value in table]
+
+
+def _bytes(size: float) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
