@@ -21,9 +21,9 @@ from stemjax.app.progress import Reporter
 from stemjax.app.provenance import provenance
 from stemjax.core.executor import Execution, plan, replicate
 from stemjax.forward.recording import Recording
-from stemjax.inference.optimise import Plan, State, distribute, epoch, initial
+from stemjax.inference.optimise import Plan, State, distribute, diverged, epoch, initial, mean_loss
 from stemjax.inference.problem import Problem, insert
-from stemjax.inference.result import Result
+from stemjax.inference.result import Named, Result
 from stemjax.io import read_recording, read_result, write_result
 from stemjax.metrics.truth import against_truth
 from stemjax.problems.ptychography.outcome import make_result
@@ -36,12 +36,13 @@ RESULT, CHECKPOINT = "result.h5", "checkpoint.h5"
 
 @dataclass
 class Progress:
-    """How far a run has come: state as numpy arrays, epochs done, loss and seconds of each."""
+    """How far a run has come: state as numpy arrays, epochs done, loss and seconds of each, loss at the start."""
 
     state: State
     epochs: int = 0
     loss: list[float] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    first: float = np.inf
     status: str = ""
     success: bool = True
 
@@ -141,7 +142,7 @@ def _iterate(
     state = initial(spread, schedule)
     progress = Progress(jax.tree.map(np.array, state))
     if stored is not None:
-        progress = Progress(restore(state, stored), stored.epochs, stored.loss, stored.times)
+        progress = Progress(restore(state, stored), stored.epochs, stored.loss, stored.times, stored.guess["loss"])
         state = replicate(progress.state, execution)
     guess = {
         "matrix": patterns.matrix.tolist(),
@@ -165,14 +166,16 @@ def _iterate(
 def _one_epoch(spread: Problem, box: list[State], schedule: Plan, progress: Progress, records: int) -> bool:
     """One epoch; False where its loss is not finite, and `progress` then holds the state before it."""
     begin = time.perf_counter()
-    state, value = epoch(spread, box[0], schedule, progress.epochs, records)
-    loss = float(value)
+    state, values = epoch(spread, box[0], schedule, progress.epochs, records)
+    loss = mean_loss(values, records, spread.measurement.counts.shape[0], schedule.batch)
+    if progress.epochs == 0:
+        progress.first = float(values[0])
     kept = jax.tree.map(np.array, state)
-    if not (np.isfinite(loss) and all(np.isfinite(v).all() for v in jax.tree.leaves(kept.z))):
+    if diverged(loss, progress.first) or not all(np.isfinite(v).all() for v in jax.tree.leaves(kept.z)):
         progress.success = False
         progress.status = (
-            f"diverged in epoch {progress.epochs + 1} (loss {loss:g}); the result is the state before it. "
-            "Use a smaller solver.rate, or free fewer unknowns"
+            f"diverged in epoch {progress.epochs + 1} (loss {loss:g}, at the start {progress.first:g}); the result "
+            "is the state before it. Use a smaller solver.rate, or free fewer unknowns"
         )
         return False
     box[0], progress.state = state, kept
@@ -195,9 +198,10 @@ class _Keeper:
     def offer(self, progress: Progress, *, last: bool) -> None:
         due = progress.epochs % self.every == 0 if isinstance(self.every, int) else self.elapsed() >= self.every
         if due or last:
+            guess = {**self.guess, "loss": progress.first}
             save(
                 self.path,
-                Checkpoint(progress.state, progress.epochs, progress.loss, progress.times, self.marks, self.guess),
+                Checkpoint(progress.state, progress.epochs, progress.loss, progress.times, self.marks, guess),
             )
             self.since = time.monotonic()
 
@@ -227,6 +231,22 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+def known_truth(path: Path, slices: int) -> dict[str, Named]:
+    """The true values of a simulation in the terms of a reconstruction.
+
+    One slice stands in the middle of a specimen, where C10 has grown by half the specimen's depth.
+
+    Args:
+        path: What `stemjax.app.simulate` wrote.
+        slices: Slices of the reconstruction.
+    """
+    named = dict(read_result(path).estimate)
+    if slices == 1 and {"aberration_C10", "specimen_depth"} <= set(named):
+        middle = named["aberration_C10"].value + 0.5 * named["specimen_depth"].value
+        named["aberration_C10"] = replace(named["aberration_C10"], value=middle)
+    return named
+
+
 def _finish(
     problem: Problem,
     done: Progress,
@@ -245,7 +265,7 @@ def _finish(
         "findings": patterns.findings,
     }
     if truth is not None:
-        diagnostics["truth"] = dict(read_result(truth).estimate)
+        diagnostics["truth"] = known_truth(truth, slices=settings.object.slices)
     result = make_result(
         problem,
         experiment,

@@ -21,7 +21,7 @@ from stemjax.forward.image import ScannedImage
 from stemjax.forward.recording import Recording
 from stemjax.inference.result import Named, Result
 from stemjax.io import write_recording, write_result
-from stemjax.optics.aberrations import make_aberrations
+from stemjax.optics.aberrations import NAMES, make_aberrations
 from stemjax.optics.electron import interaction_parameter, wavelength
 from stemjax.optics.probe import make_probe
 from stemjax.optics.scan import Scan, make_raster
@@ -117,11 +117,11 @@ def _from_file(settings: SimulationSettings, size: tuple[float, float], thermal:
 
     choice = settings.specimen
     try:
-        atoms = read(choice.file, index=-1)
+        atoms = read(choice.file or "", index=-1)
     except Exception as error:
-        raise InputError(
-            f"ase cannot read atoms from {choice.file}: {error}; give a cif, xyz, vasp, ... file"
-        ) from None
+        raise InputError(f"ase cannot read atoms from {choice.file}: {error}; give a cif, xyz, ... file") from None
+    if isinstance(atoms, list):
+        raise InputError(f"{choice.file} holds {len(atoms)} sets of atoms where one is wanted")
     if choice.zone_axis is None and choice.thickness is None:
         return from_ase(atoms, rms_displacement=thermal)
     axis = choice.zone_axis or (0, 0, 1)
@@ -160,8 +160,9 @@ def _detector(settings: SimulationSettings, grid: Grid) -> PixelatedDetector | N
     if any(n > m for n, m in zip(shape, carried, strict=True)):
         fine = settings.potential.sampling * min(m / n for n, m in zip(shape, carried, strict=True))
         raise InputError(
-            f"detector.pixelated.shape {list(shape)} with bin {choice.bin} reaches beyond the {list(carried)} pixels that "
-            f"a sampling of {settings.potential.sampling:g} Å carries without aliasing; use potential.sampling: {fine:.3g}"
+            f"detector.pixelated.shape {list(shape)} with bin {choice.bin} reaches beyond the {list(carried)} pixels "
+            f"that a sampling of {settings.potential.sampling:g} Å carries without aliasing; use "
+            f"potential.sampling: {fine:.3g}"
         )
     return make_pixelated_detector(grid, shape=shape, bin=bin)  # type: ignore[arg-type]
 
@@ -180,7 +181,7 @@ def _blocks(made: Simulation) -> list[np.ndarray]:
 
 
 def simulated_counts(made: Simulation, electrons: float | None, settings: SimulationSettings) -> np.ndarray:
-    """Counts [scan_y scan_x ky kx], zero frequency in the centre: electrons, or fractions of the beam without a dose."""
+    """Counts [scan_y scan_x ky kx], zero frequency in the centre: electrons; fractions of the beam without a dose."""
     devices = None if settings.devices == "auto" else settings.devices
     forward = Diffraction(detector=made.detector, limit_transmission=True, execution=plan(devices))
     expected = jax.jit(lambda experiment, index: forward(experiment, index))
@@ -237,8 +238,13 @@ def _truth(made: Simulation, settings: SimulationSettings) -> Result:
         "object_phase": Named(shown, "rad", ("slice", "y", "x"), "True projected phase", (1.0, *thing.grid.sampling)),
         "position_y": Named(scan[:, 0], "Å", ("pattern",), "True position along y"),
         "position_x": Named(scan[:, 1], "Å", ("pattern",), "True position along x"),
-        "aberration_C10": Named(np.asarray(experiment.probe.aberrations.C10), "Å", (), "True C10"),
+        "aberration_C10": Named(np.asarray(experiment.probe.aberrations.C10), "Å", (), "True C10 at the entrance"),
+        "specimen_depth": Named(np.asarray(made.structure.cell)[0], "Å", (), "Depth of the cell along the beam"),
         "atom_position": Named(np.asarray(made.structure.positions), "Å", ("atom", "axis"), "Atoms (z, y, x)"),
         "atom_number": Named(np.asarray(made.structure.numbers), "1", ("atom",), "Atomic numbers"),
     }
+    for name in NAMES:
+        value = np.asarray(getattr(experiment.probe.aberrations, name))
+        if name != "C10" and float(value) != 0.0:
+            named[f"aberration_{name}"] = Named(value, "Å", (), f"True {name}")
     return Result("simulation", named, status="true values of a simulation")

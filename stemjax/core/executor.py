@@ -123,14 +123,14 @@ class Batch(NamedTuple):
         items: What differs from probe to probe and may be differentiated, [lane probe ...].
         corners: Pixel (y, x) of the first corner of every probe's window in the fields [lane probe 2], integers.
         data: What was recorded, [lane stored ...]; not differentiated.
-        index: Which stored record each probe compares with, [lane probe].
+        which: Which stored record each probe compares with, [lane probe].
         weight: Weight of every probe in the sum [lane probe]; 0 for padding.
     """
 
     items: Any
     corners: jax.Array
     data: Any
-    index: jax.Array
+    which: jax.Array
     weight: jax.Array
 
 
@@ -208,7 +208,7 @@ def _sum_forward(
 
 
 def _sum_backward(
-    function: Callable, window: tuple[int, int], execution: Execution, saved: Any, cotangent: jax.Array
+    _function: Callable, _window: tuple[int, int], _execution: Execution, saved: Any, cotangent: jax.Array
 ) -> tuple[Any, Any, Any]:
     ct_shared, ct_field, ct_items = jax.tree.map(lambda g: cotangent.astype(g.dtype) * g, saved)
     return ct_shared, ct_field, Batch(ct_items, None, None, None, None)  # type: ignore[arg-type]
@@ -230,7 +230,7 @@ def _chunks(batch: Batch, chunk: int) -> Any:
     """Items, corners, data and weights of the local probes, [chunks chunk ...]; padding has weight zero."""
     lanes, probes = batch.weight.shape
     lane = jnp.broadcast_to(jnp.arange(lanes)[:, None], (lanes, probes))
-    data = jax.tree.map(lambda d: d[lane, batch.index], batch.data)
+    data = jax.tree.map(lambda d: d[lane, batch.which], batch.data)
     count = lanes * probes
     size = min(chunk, count)
     padding = -count % size
@@ -245,7 +245,7 @@ def _chunks(batch: Batch, chunk: int) -> Any:
 
 def _slice(array: jax.Array, corner: jax.Array, window: tuple[int, int]) -> jax.Array:
     lead = array.shape[:-2]
-    start = (*(0 for _ in lead), corner[0], corner[1])
+    start: list[Any] = [*(0 for _ in lead), corner[0], corner[1]]
     return jax.lax.dynamic_slice(array, start, (*lead, *window))
 
 
@@ -263,7 +263,7 @@ def _add_windows(field: Any, windows: Any, corners: jax.Array, window: tuple[int
         return jax.tree.map(jnp.add, field, pull(windows)[0])
 
     def add(array: jax.Array, patch: jax.Array) -> jax.Array:
-        start = (*(0 for _ in array.shape[:-2]), corners[0, 0], corners[0, 1])
+        start: list[Any] = [*(0 for _ in array.shape[:-2]), corners[0, 0], corners[0, 1]]
         return jax.lax.dynamic_update_slice(array, _slice(array, corners[0], window) + patch[0], start)
 
     return jax.tree.map(add, field, windows)

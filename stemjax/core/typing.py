@@ -12,9 +12,22 @@ from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 import jax
+import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Int, PRNGKeyArray, jaxtyped
 
-__all__ = ["Annotated", "Array", "Bool", "Complex", "Float", "Int", "PRNGKeyArray", "Scalar", "typed"]
+__all__ = [
+    "Annotated",
+    "Array",
+    "Bool",
+    "Complex",
+    "Float",
+    "Int",
+    "PRNGKeyArray",
+    "Scalar",
+    "real",
+    "real_dtype",
+    "typed",
+]
 
 Scalar = Float[Array, ""] | float | int
 """A real number: a Python number or an array of no axes."""
@@ -34,3 +47,16 @@ def typed(function: F) -> F:
 def real_dtype() -> jax.numpy.dtype:
     """The float type in force: float64 where jax's x64 mode is on, else float32."""
     return jax.numpy.result_type(float)
+
+
+def real(value: object) -> Array:
+    """A real array of the float type in force.
+
+    Host values are converted on the host, which compiles nothing; traced ones stay traced.
+
+    >>> real([1, 2]).dtype == real_dtype()
+    True
+    """
+    if isinstance(value, jax.Array):
+        return value.astype(real_dtype())
+    return jax.device_put(np.asarray(value, dtype=real_dtype()))

@@ -8,7 +8,7 @@ from flax import struct
 
 from stemjax.core.errors import InputError
 from stemjax.core.grid import Grid
-from stemjax.core.typing import Annotated, Array, Float, typed
+from stemjax.core.typing import Annotated, Array, Float, real, typed
 from stemjax.optics.electron import wavelength
 
 
@@ -44,7 +44,8 @@ def make_annular_detector(
     """
     if not 0.0 <= inner < outer:
         raise InputError(f"annular detector from {inner:g} to {outer:g} mrad is empty; the outer angle must be larger")
-    return AnnularDetector(*(jnp.asarray(v, dtype=float) for v in (inner, outer, offset)), soft=soft)
+    edges = real(inner), real(outer)
+    return AnnularDetector(*edges, real(offset), soft=soft)
 
 
 @typed
@@ -64,7 +65,7 @@ def annular_response(detector: AnnularDetector, grid: Grid, energy: Annotated[fl
     (16, 16)
     """
     scale = 1e3 * wavelength(energy)
-    ky, kx = (jnp.asarray(scale * k, dtype=float) for k in grid.frequencies())
+    ky, kx = (real(scale * k) for k in grid.frequencies())
     distance = jnp.sqrt((ky - detector.offset[0]) ** 2 + (kx - detector.offset[1]) ** 2 + 1e-12)
     if not detector.soft:
         return jnp.where((distance >= detector.inner - 1e-5) & (distance < detector.outer - 1e-5), 1.0, 0.0)
@@ -95,7 +96,7 @@ def check_reach(
         finest = 0.5e3 * wavelength(energy) * (1.0 if limit is None else limit) / outer
         size = tuple(int(np.ceil(e / finest)) for e in grid.extent)
         raise InputError(
-            f"{name} reaches {outer:.4g} mrad, but a sampling of {max(grid.sampling):.4g} Å carries {carried:.4g} mrad; "
-            f"use a sampling of {finest:.3g} Å or finer ({size[0]} × {size[1]} pixels for this cell), or end the "
+            f"{name} reaches {outer:.4g} mrad, but a sampling of {max(grid.sampling):.4g} Å carries {carried:.4g} "
+            f"mrad; use a sampling of {finest:.3g} Å or finer ({size[0]} × {size[1]} pixels for this cell), or end the "
             f"detector at {carried:.4g} mrad"
         )

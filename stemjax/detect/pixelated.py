@@ -47,7 +47,7 @@ def make_pixelated_detector(
             f"a detector of {shape[0]} × {shape[1]} pixels binned {bin[0]} × {bin[1]} needs {needed[0]} × {needed[1]} "
             f"reciprocal pixels; the grid has {grid.shape[0]} × {grid.shape[1]}. Use a finer sampling or fewer pixels"
         )
-    return PixelatedDetector(tuple(shape), tuple(bin))
+    return PixelatedDetector((shape[0], shape[1]), (bin[0], bin[1]))
 
 
 def record(detector: PixelatedDetector, pattern: Array) -> Array:

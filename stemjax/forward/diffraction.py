@@ -13,7 +13,7 @@ import numpy as np
 from stemjax.core.executor import Batch, Execution, map_probes, sum_probes
 from stemjax.core.fourier import band_limit, shift_ramps
 from stemjax.core.grid import Grid
-from stemjax.core.typing import Array
+from stemjax.core.typing import Array, real
 from stemjax.detect.pixelated import PixelatedDetector, record
 from stemjax.forward.experiment import Experiment
 from stemjax.optics.electron import interaction_parameter
@@ -91,11 +91,11 @@ class Diffraction:
         return sum_probes(one, shared, field, batch, grid.shape, self.execution)
 
     def prepare(self, experiment: Experiment) -> tuple[Shared, Array, Array, Array]:
-        """What is computed once and not for every probe: shared arrays, transmission, shifts [Å] and corners [pixel]."""
+        """What is computed once, not for every probe: shared arrays, transmission, shifts [Å] and corners [pixel]."""
         probe, specimen = experiment.probe, experiment.specimen
         field = specimen.transmission(interaction_parameter(probe.energy))
         if self.limit_transmission and self.limit is not None:
-            mask = jnp.asarray(band_limit(specimen.grid, self.limit, self.taper), dtype=float)
+            mask = real(band_limit(specimen.grid, self.limit, self.taper))
             field = jnp.fft.ifft2(jnp.fft.fft2(field) * mask[None])
         # A disk off the detector's centre is no tilted beam: the propagators take its drift out again.
         tilt = experiment.tilt + probe.centre

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
 from stemjax.core.errors import InputError
-from stemjax.core.typing import Annotated, Array, Scalar
+from stemjax.core.typing import Annotated, Array, Scalar, real
 from stemjax.optics.probe import Probe
 from stemjax.optics.scan import Scan
 
@@ -70,8 +69,8 @@ def make_experiment(
         probe=probe,
         specimen=specimen,
         scan=scan,
-        dose=jnp.asarray(dose, dtype=float),
-        tilt=jnp.asarray(tilt, dtype=float),
+        dose=real(dose),
+        tilt=real(tilt),
         detectors=dict(detectors or {}),
     )
 
@@ -84,5 +83,5 @@ class Measurement(struct.PyTreeNode):
         mask: Weight of every pixel of a pattern [...], 0 where the detector is dead or hidden; or None.
     """
 
-    counts: Annotated[Array, "electron"]
+    counts: Annotated[Array | np.ndarray, "electron"]
     mask: Array | None = None

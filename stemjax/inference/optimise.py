@@ -20,7 +20,7 @@ import optax
 from stemjax.core.errors import InputError, nearest
 from stemjax.core.executor import Execution, replicate, shard
 from stemjax.inference import problem as statement
-from stemjax.inference.batches import deal, lane_count, shuffled
+from stemjax.inference.batches import batch_shape, deal, lane_count, shuffled
 from stemjax.inference.problem import Problem, Unconstrained
 
 Schedule = float | Callable[[int], float]
@@ -91,7 +91,7 @@ def rates_at(plan: Plan, free: tuple[str, ...], epoch: int) -> dict[str, np.ndar
         if not owners:
             raise InputError(f"no rate for the free leaf '{leaf}'; give one, or 0 to let it rest")
         rate = plan.rates[max(owners, key=len)]
-        found[leaf] = np.float32(rate(epoch) if callable(rate) else rate)
+        found[leaf] = np.asarray(rate(epoch) if callable(rate) else rate, dtype=np.float32)
     return found
 
 
@@ -110,23 +110,22 @@ def _epoch(
     records: jax.Array,
     transform: optax.GradientTransformation,
 ) -> tuple[State, jax.Array]:
-    """One pass over all records; returns the state and the mean loss of a record."""
+    """One pass over all records; returns the state and the mean loss of a record in every batch."""
     one = statement.score(problem)
 
     def loss(z: Unconstrained, index: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
         model = statement.insert(problem, z)
         total = problem.forward.total(model, one, problem.measurement.counts, index, weight)  # type: ignore[attr-defined]
-        count = jnp.maximum(weight.sum(), 1.0)
-        return -total / count - statement.log_prior(problem, z) / records, total
+        mean = -total / jnp.maximum(weight.sum(), 1.0)
+        return mean - statement.log_prior(problem, z) / records, mean
 
-    def step(carry: tuple[State, jax.Array], batch: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
-        (z, memory), total = carry
+    def step(state: State, batch: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
+        z, memory = state
         gradient, value = jax.grad(loss, has_aux=True)(z, *batch)
         moved = {p: _move(transform, gradient[p], memory[p], z[p], rates[p]) for p in z}
-        return (State({p: m[0] for p, m in moved.items()}, {p: m[1] for p, m in moved.items()}), total + value), None
+        return State({p: m[0] for p, m in moved.items()}, {p: m[1] for p, m in moved.items()}), value
 
-    (state, total), _ = jax.lax.scan(step, (state, jnp.zeros(())), batches)
-    return state, -total / records
+    return jax.lax.scan(step, state, batches)
 
 
 def _move(
@@ -157,7 +156,7 @@ def initial(problem: Problem, plan: Plan) -> State:
     return _initial(problem, plan.transform)
 
 
-def epoch(problem: Problem, state: State, plan: Plan, number: int, records: int) -> tuple[State, jax.Array]:
+def epoch(problem: Problem, state: State, plan: Plan, number: int, records: int) -> tuple[State, np.ndarray]:
     """One epoch of a distributed problem: one compiled call.
 
     Args:
@@ -168,12 +167,39 @@ def epoch(problem: Problem, state: State, plan: Plan, number: int, records: int)
         records: Number of records before they were dealt to lanes.
 
     Returns:
-        The new state and the mean negative log-likelihood of a record.
+        The new state and the mean negative log-likelihood of a record in every batch, before the step that it caused:
+        the first is that of the state given, `mean_loss` takes the mean of all.
     """
     lanes = problem.measurement.counts.shape[0]
     batches = shuffled(records, lanes, plan.batch, seed=plan.seed, epoch=number)
     rates = rates_at(plan, problem.free, number)
-    return _epoch(problem, state, rates, batches, np.float32(records), plan.transform)
+    state, losses = _epoch(problem, state, rates, batches, np.float32(records), plan.transform)
+    return state, np.asarray(losses)
+
+
+def mean_loss(losses: np.ndarray, records: int, lanes: int, size: int) -> float:
+    """Mean negative log-likelihood of a record over an epoch, from those of its batches (the last may be short).
+
+    >>> mean_loss(np.array([1.0, 4.0]), records=3, lanes=1, size=2)
+    2.0
+    """
+    count, per_lane = batch_shape(records, lanes, size)
+    filled = np.full(count, lanes * per_lane, dtype=float)
+    filled[-1] -= filled.sum() - records
+    return float(np.average(losses, weights=filled))
+
+
+WORSE = 1.5
+"""An epoch whose loss is this much above that of the first guess has diverged, though its loss be finite."""
+
+
+def diverged(loss: float, first: float) -> bool:
+    """Whether a loss says that the optimisation runs away: not finite, or well above the loss of the first guess.
+
+    >>> diverged(float("nan"), 1.0), diverged(2.0, 1.0), diverged(1.2, 1.0)
+    (True, True, False)
+    """
+    return not np.isfinite(loss) or loss > first + (WORSE - 1.0) * abs(first)
 
 
 def optimise(
@@ -192,18 +218,21 @@ def optimise(
     """
     records = problem.measurement.counts.shape[0]
     spread = distribute(problem, plan.execution)
-    state, losses = initial(spread, plan), []
+    lanes = spread.measurement.counts.shape[0]
+    state, losses, first = initial(spread, plan), [], np.inf
     status, success = f"ran {epochs} epochs", True
     for number in range(epochs):
         good = jax.tree.map(np.array, state)
-        state, loss = epoch(spread, state, plan, number, records)
-        if not np.isfinite(float(loss)):
+        state, values = epoch(spread, state, plan, number, records)
+        loss = mean_loss(values, records, lanes, plan.batch)
+        first = float(values[0]) if number == 0 else first
+        if diverged(loss, first):
             state, success = good, False
-            status = f"diverged in epoch {number + 1}: the loss is {float(loss)}; use smaller rates"
+            status = f"diverged in epoch {number + 1}: the loss is {loss:g}, at the start it was {first:g}"
             break
-        losses.append(float(loss))
+        losses.append(loss)
         if report is not None:
-            report(number, losses[-1])
+            report(number, loss)
     return Solution(
-        statement.insert(problem, jax.tree.map(np.asarray, state.z)), state, np.array(losses), status, success
+        statement.insert(problem, jax.tree.map(np.array, state.z)), state, np.array(losses), status, success
     )

@@ -45,6 +45,7 @@ def phase_error(
     mask: np.ndarray | None = None,
     margin: float = 0.0,
     ramp: bool = True,
+    near: tuple[float, float] = (0.0, 0.0),
     max_shift: float | None = None,
 ) -> PhaseError:
     r"""Error of an object phase, free of the gauge between object, probe and positions.
@@ -66,7 +67,8 @@ def phase_error(
         mask: Where to compare (ny, nx).
         margin: Width of the border left out when no mask is given [Å].
         ramp: Whether a linear ramp is part of the gauge.
-        max_shift: Largest shift that is looked for [Å]; for a perfect lattice, half a unit cell.
+        near: Shift (y, x) about which is looked [Å], known from the scan positions where those are compared too.
+        max_shift: Largest distance from `near` that is looked at [Å]; for a perfect lattice, half a unit cell.
 
     Returns:
         The measures, and both phases ready to be drawn side by side.
@@ -88,7 +90,9 @@ def phase_error(
     planes = plane_basis(found.shape, ramp=ramp)
     flat = found.copy()
     flat[mask] = project_out(found[mask], planes[:, mask])
-    start = coarse_shift(flat, true, mask, sampling=sampling, true_sampling=true_sampling, max_shift=max_shift)
+    start = coarse_shift(
+        flat, true, mask, sampling=sampling, true_sampling=true_sampling, near=near, max_shift=max_shift
+    )
     shift = refine_shift(found, true, mask, start, sampling=sampling, true_sampling=true_sampling, ramp=ramp)
     shift_yx = (float(shift[0]), float(shift[1]))
     aligned = resample(true, true_sampling, (found.shape[0], found.shape[1]), sampling, shift=shift_yx)

@@ -83,11 +83,12 @@ def coarse_shift(
     *,
     sampling: tuple[float, float],
     true_sampling: tuple[float, float],
+    near: tuple[float, float] = (0.0, 0.0),
     max_shift: float | None = None,
 ) -> np.ndarray:
     """The shift of `true` that correlates best with `found` inside the mask, to a pixel of `found`.
 
-    Of shifts that correlate equally well (a perfect lattice) the smallest is taken.
+    Of shifts that correlate equally well (a perfect lattice) the one nearest to `near` is taken.
 
     Returns:
         Shift (y, x) [Å].
@@ -95,11 +96,11 @@ def coarse_shift(
     shape = [max(1, int(n * s / d + 1e-9)) for n, s, d in zip(true.shape, true_sampling, sampling, strict=True)]
     coarse = resample(true, true_sampling, (shape[0], shape[1]), sampling)
     score, shifts = masked_correlation(found, coarse - coarse.mean(), mask)
-    distance = np.hypot(shifts[..., 0] * sampling[0], shifts[..., 1] * sampling[1])
+    distance = np.hypot(shifts[..., 0] * sampling[0] - near[0], shifts[..., 1] * sampling[1] - near[1])
     if max_shift is not None:
         score = np.where(distance <= max_shift, score, -1.0)
     if score.max() <= 0.0:
-        return np.zeros(2)
+        return np.array(near, dtype=float)
     best = np.where(score >= score.max() - 1e-6, distance, np.inf).argmin()
     return shifts.reshape(-1, 2)[best] * np.asarray(sampling)
 

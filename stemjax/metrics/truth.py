@@ -13,13 +13,17 @@ from stemjax.metrics.phase_error import PhaseError, phase_error
 from stemjax.metrics.positions import position_error
 from stemjax.metrics.ring_correlation import ONE_SEVENTH, ring_correlation
 
+NEIGHBOURHOOD = 1.0
+"""How far object and scan positions may disagree about their common shift [Å]."""
+
 
 def against_truth(result: Result, *, max_shift: float | None = None) -> dict[str, Any]:
     """Measures of a result against `diagnostics["truth"]`, in the form that `diagnostics["metrics"]` takes.
 
     Args:
         result: A result with `truth/object_phase` and, if known, `truth/position_y` and `truth/position_x`.
-        max_shift: Largest common shift of object and truth that is looked for [Å].
+        max_shift: Largest common shift of object and truth that is looked for [Å]; about that of the scan positions,
+            and `NEIGHBOURHOOD` if left out, where the true ones are known.
 
     Returns:
         `phase_error` {rms [rad], nrmse, correlation, slope, shift [Å], aligned, corrected [rad], mask, sampling [Å]},
@@ -32,7 +36,7 @@ def against_truth(result: Result, *, max_shift: float | None = None) -> dict[str
     truth = result.diagnostics.get("truth", {})
     found: dict[str, Any] = {}
     if "object_phase" in truth and "object_phase" in result.estimate:
-        error = _compare_phase(result.estimate["object_phase"], truth["object_phase"], result.estimate, max_shift)
+        error = _compare_phase(result, truth, max_shift)
         found["phase_error"] = _phase_entries(error, _pixel(result.estimate["object_phase"]))
         found["ring_correlation"] = _rings(error, _pixel(result.estimate["object_phase"]))
     positions = _positions(result.estimate)
@@ -68,15 +72,21 @@ def scanned_region(shape: tuple[int, int], sampling: tuple[float, float], positi
     return mask
 
 
-def _compare_phase(
-    found: Named, true: Named, estimate: Mapping[str, Named], max_shift: float | None
-) -> PhaseError | None:
+def _compare_phase(result: Result, truth: Mapping[str, Named], max_shift: float | None) -> PhaseError | None:
     """The projected phases compared over the scanned region; None where they cannot be (not finished, no overlap)."""
-    image, truth = _projected(found.value), _projected(true.value)
-    mask = scanned_region((image.shape[0], image.shape[1]), _pixel(found), _positions(estimate))
+    found, true = result.estimate["object_phase"], truth["object_phase"]
+    image, other = _projected(found.value), _projected(true.value)
+    positions, true_positions = _positions(result.estimate), _positions(truth)
+    near = (0.0, 0.0)
+    if positions is not None and true_positions is not None and positions.shape == true_positions.shape:
+        # A lattice fits itself at every unit cell; the scan tells which.
+        offset = positions.mean(axis=0) - true_positions.mean(axis=0)
+        near = (float(offset[0]), float(offset[1]))
+        max_shift = NEIGHBOURHOOD if max_shift is None else max_shift
+    mask = scanned_region((image.shape[0], image.shape[1]), _pixel(found), positions)
     try:
         return phase_error(
-            image, truth, sampling=_pixel(found), true_sampling=_pixel(true), mask=mask, max_shift=max_shift
+            image, other, sampling=_pixel(found), true_sampling=_pixel(true), mask=mask, near=near, max_shift=max_shift
         )
     except InputError:
         return None

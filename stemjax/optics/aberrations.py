@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from stemjax.core.errors import InputError, nearest
-from stemjax.core.typing import Annotated, Array, Float, Scalar, typed
+from stemjax.core.typing import Annotated, Array, Float, Scalar, real, typed
 
 ORDERS: tuple[tuple[int, int], ...] = (
     (1, 0), (1, 2), (2, 1), (2, 3), (3, 0), (3, 2), (3, 4), (4, 1), (4, 3), (4, 5), (5, 0), (5, 2), (5, 4), (5, 6),
@@ -92,7 +92,7 @@ def make_aberrations(coefficients: Mapping[str, Scalar] | None = None, /, **name
     for name, value in given.items():
         for cartesian, part in _cartesian(name, value, given).items():
             totals[cartesian] = totals[cartesian] + part
-    return Aberrations(**{name: jnp.asarray(value, dtype=float) for name, value in totals.items()})
+    return Aberrations(**{name: real(value) for name, value in totals.items()})
 
 
 def _cartesian(name: str, value: Scalar, given: Mapping[str, Scalar]) -> dict[str, Scalar]:

@@ -8,7 +8,7 @@ from flax import struct
 
 from stemjax.core.errors import InputError
 from stemjax.core.grid import Grid
-from stemjax.core.typing import Annotated, Array, Complex, Float, Scalar, typed
+from stemjax.core.typing import Annotated, Array, Complex, Float, Scalar, real, typed
 from stemjax.optics.aberrations import Aberrations, make_aberrations, phase_error
 from stemjax.optics.electron import check_energy, wavelength
 
@@ -73,15 +73,16 @@ def make_probe(
     energy = check_energy(energy)
     largest = 1e3 * wavelength(energy) * grid.nyquist
     if not 0.0 < float(semiangle) < largest:
+        finest = 0.5e3 * wavelength(energy) / max(float(semiangle), 1e-9)
         raise InputError(
             f"a convergence semi-angle of {float(semiangle):g} mrad does not fit a grid that carries "
-            f"{largest:.3g} mrad; use a sampling below {0.5 * 1e3 * wavelength(energy) / max(float(semiangle), 1e-9):.3g} Å"
+            f"{largest:.3g} mrad; use a sampling below {finest:.3g} Å"
         )
     pixels = _first_modes(grid, modes) if free_pixels or modes > 1 else None
     return Probe(
         aberrations=make_aberrations() if aberrations is None else aberrations,
-        semiangle=jnp.asarray(semiangle, dtype=float),
-        centre=jnp.asarray(centre, dtype=float),
+        semiangle=real(semiangle),
+        centre=real(centre),
         pixels=pixels,
         energy=energy,
         grid=grid,
@@ -102,7 +103,7 @@ def _first_modes(grid: Grid, modes: int, power: float = 0.02) -> Array:
         pattern = (ky / radius) ** py * (kx / radius) ** px
         inside = np.hypot(ky, kx) < radius
         pixels[mode, (py + px) % 2] = np.sqrt(power) * pattern / np.sqrt(np.mean(pattern[inside] ** 2))
-    return jnp.asarray(pixels, dtype=float)
+    return real(pixels)
 
 
 def aperture(
@@ -147,7 +148,7 @@ def aperture(
 def _angles(grid: Grid, energy: float, centre: Array | tuple[float, float]) -> tuple[Array, Array]:
     """Angles (y, x) [mrad] of the reciprocal pixels against the centre of the aperture."""
     scale = 1e3 * wavelength(energy)
-    ky, kx = (jnp.asarray(scale * k, dtype=float) for k in grid.frequencies())
+    ky, kx = (real(scale * k) for k in grid.frequencies())
     return ky - centre[0], kx - centre[1]
 
 
@@ -168,11 +169,13 @@ def probe_waves(probe: Probe) -> Complex[Array, "mode ny nx"]:
     >>> waves.shape, round(float((abs(waves) ** 2).sum()), 6)
     ((1, 32, 32), 1.0)
     """
-    where = {"centre": probe.centre, "soft": probe.soft}
-    waves = aperture(probe.grid, probe.energy, probe.semiangle, **where)[None].astype(jnp.result_type(complex))
+
+    def stop(semiangle: Array) -> Array:
+        return aperture(probe.grid, probe.energy, semiangle, centre=probe.centre, soft=probe.soft)[None]
+
+    waves = stop(probe.semiangle).astype(jnp.result_type(complex))
     if probe.pixels is not None:
-        support = aperture(probe.grid, probe.energy, SUPPORT * probe.semiangle, **where)[None]
-        free = (probe.pixels[:, 0] + 1j * probe.pixels[:, 1]) * support
+        free = (probe.pixels[:, 0] + 1j * probe.pixels[:, 1]) * stop(SUPPORT * probe.semiangle)
         waves = free.at[0].add(waves[0])
     waves = waves * jnp.exp(-1j * probe_phase(probe))[None]
     # An all-zero probe would divide by zero; the floor keeps its gradient finite.

@@ -9,7 +9,7 @@ import numpy as np
 from flax import struct
 
 from stemjax.core.errors import InputError
-from stemjax.core.typing import Annotated, Array, Float, typed
+from stemjax.core.typing import Annotated, Array, Float, real, typed
 
 
 class Scan(struct.PyTreeNode):
@@ -48,9 +48,9 @@ def make_scan(positions: Array | np.ndarray, shape: tuple[int, int] | None = Non
             f"scan shape {shape} holds {math.prod(shape)} points, but {len(positions)} positions are given"
         )
     return Scan(
-        positions=jnp.asarray(positions, dtype=float),
-        affine=jnp.asarray(np.eye(2), dtype=float),
-        centre=jnp.asarray(positions.mean(axis=0), dtype=float),
+        positions=real(positions),
+        affine=real(np.eye(2)),
+        centre=real(positions.mean(axis=0)),
         shape=shape,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib import patheffects
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -51,8 +52,11 @@ def object_image(
     drawn = style.show_image(axes, image - offset, sampling, cmap=colours, vmin=limits[0], vmax=limits[1])
     if box is not None:
         top, bottom, left, right = box
+        outline = [patheffects.withStroke(linewidth=1.8, foreground="black", alpha=0.6)]
         axes.add_patch(
-            Rectangle((left, top), right - left, bottom - top, fill=False, ls="--", lw=1.0, ec="white", alpha=0.8)
+            Rectangle(
+                (left, top), right - left, bottom - top, fill=False, ls="--", lw=1.0, ec="white", path_effects=outline
+            )
         )
     style.scale_bar(axes)
     style.colour_bar(figure, drawn, axes, label, extend="both")
@@ -68,7 +72,7 @@ def slice_montage(
     Args:
         stack: Phases (slice, ny, nx) [rad].
         sampling: Pixel size (y, x) [Å].
-        depths: Depth of the middle of every slice (slice,) [Å].
+        depths: Depth of the middle of every slice (slice,) [Å], NaN where it is not known.
         box: Scanned field (top, bottom, left, right) [Å].
     """
     chosen = np.unique(np.linspace(0, len(stack) - 1, min(len(stack), MOST_SLICES)).round().astype(int))
@@ -82,7 +86,7 @@ def slice_montage(
     grid = np.atleast_2d(figure.subplots(rows, columns, squeeze=False))
     for axes, panel, i in zip(grid.flat, panels, chosen, strict=False):
         drawn = style.show_image(axes, panel, sampling, cmap=style.INTENSITY, vmin=limits[0], vmax=limits[1])
-        axes.set_title(f"slice {i + 1}, z = {depths[i]:.1f} Å")
+        axes.set_title(f"slice {i + 1}" + (f", z = {depths[i]:.1f} Å" if np.isfinite(depths[i]) else ""))
         style.scale_bar(axes)
     for axes in grid.flat[len(panels) :]:
         axes.remove()

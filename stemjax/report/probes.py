@@ -124,7 +124,8 @@ def phase_colours(wave: np.ndarray) -> np.ndarray:
     colours = matplotlib.colormaps[style.CYCLIC](Normalize(-np.pi, np.pi)(np.angle(wave)))
     # Full colour from a tenth of the largest amplitude on: 1 % of the intensity.
     weight = np.clip(amplitude / 0.1, 0.0, 1.0)[..., None]
-    return weight * colours + (1.0 - weight) * np.ones(4)
+    # Rounding in single precision may carry a blend a hair past one.
+    return np.clip(weight * colours + (1.0 - weight) * np.ones(4), 0.0, 1.0)
 
 
 def _reach(wave: np.ndarray, sampling: tuple[float, float]) -> float:

@@ -89,7 +89,7 @@ def _reversible_backward(saved: tuple[Array, ...], cotangent: Array) -> tuple[Ar
     shared = propagators.shape[0] == 1
     steps = jnp.broadcast_to(propagators, transmission.shape)
 
-    def step(carry: tuple[Array, ...], pair: tuple[Array, Array]) -> tuple[tuple[Array, ...], tuple[Array, Array]]:
+    def step(carry: tuple[Array, Array], pair: tuple[Array, Array]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         psi, ct = carry
         t, p = pair
         psi = undo(psi, t, p)

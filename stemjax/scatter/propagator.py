@@ -7,7 +7,7 @@ import numpy as np
 
 from stemjax.core.fourier import band_limit
 from stemjax.core.grid import Grid
-from stemjax.core.typing import Annotated, Array, Complex, Float, Scalar, typed
+from stemjax.core.typing import Annotated, Array, Complex, Float, Scalar, real, typed
 from stemjax.optics.electron import wavelength
 
 
@@ -73,11 +73,11 @@ def exact_propagator(
     # sqrt(a² − k²) − a = −k² / (sqrt(a² − k²) + a) loses no digits where k is small.
     square, inverse = ky**2 + kx**2, 1.0 / wavelength(energy)
     root = np.sqrt(np.maximum(inverse**2 - square, 0.0))
-    phase = distance * jnp.asarray(-2 * np.pi * square / (root + inverse), dtype=float)
+    phase = distance * real(-2 * np.pi * square / (root + inverse))
     if tilt is not None:
         fy, fx = _frequencies(grid)
         phase = phase + 2 * np.pi * distance * (fy * jnp.tan(1e-3 * tilt[0]) + fx * jnp.tan(1e-3 * tilt[1]))
-    return jnp.exp(1j * phase) * jnp.asarray(square <= inverse**2, dtype=float)
+    return jnp.exp(1j * phase) * real(square <= inverse**2)
 
 
 def slice_propagators(
@@ -108,10 +108,10 @@ def slice_propagators(
     (1, 8, 8)
     """
     propagator = exact_propagator if exact else fresnel_propagator
-    mask = 1.0 if limit is None else jnp.asarray(band_limit(grid, limit, taper), dtype=float)
+    mask = 1.0 if limit is None else real(band_limit(grid, limit, taper))
     return jnp.stack([propagator(grid, thickness[i], energy, tilt) * mask for i in range(thickness.shape[0])])
 
 
 def _frequencies(grid: Grid) -> tuple[Array, Array]:
     ky, kx = grid.frequencies()
-    return jnp.asarray(ky, dtype=float), jnp.asarray(kx, dtype=float)
+    return real(ky), real(kx)

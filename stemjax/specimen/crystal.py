@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SEARCH_LENGTHS = (10.0, 20.0, 40.0, 80.0)
 # Of the candidates at one length only the shortest are paired, so that the search stays below a second.
 MOST_CANDIDATES = 400
+# Number of atoms up to which a cell is searched for translations of its own [atoms].
+LARGEST_CONVENTIONAL = 200
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,13 @@ class OrthogonalCell:
 
     Args:
         atoms: The atoms, periodic, cell edges along x, y and z.
-        edges: Lattice indices of the edges x, y, z, one a row [3 3], of the crystal's own cell vectors.
+        edges: The edges x, y, z, one a row [3 3], in the crystal's own cell vectors; fractions occur where
+            those vectors are not primitive.
         strain: Largest principal strain that made the cell orthogonal; 0 where the crystal fits as it is.
     """
 
     atoms: Atoms
-    edges: tuple[tuple[int, int, int], ...]
+    edges: tuple[tuple[float, float, float], ...]
     strain: float
 
 
@@ -70,19 +73,19 @@ def orthogonal_cell(
         raise InputError(
             "the crystal's cell has no volume; give it three cell vectors (atoms.center(vacuum=5, axis=2))"
         )
-    along = _primitive_direction(zone_axis)
-    in_plane = _in_plane_edges(lattice, along, tolerance)
-    edges = np.array([*in_plane, along])
+    centring = _translations(atoms)
+    along = _shortest_along(_direction(zone_axis), centring)
+    edges = _smallest_edges(lattice, centring, along, tolerance)
     wanted = (min_width[1], min_width[0], 0.0 if thickness is None else thickness)
     lengths = np.linalg.norm(edges @ lattice, axis=1)
     repeats = [max(1, int(np.ceil(w / length - 1e-6))) for w, length in zip(wanted, lengths, strict=True)]
     edges = edges * np.array(repeats)[:, None]
-    indices = tuple((int(u), int(v), int(w)) for u, v, w in edges)
+    indices = tuple((float(u), float(v), float(w)) for u, v, w in edges.round(9) + 0.0)
     return OrthogonalCell(_cut(atoms, edges), indices, _strain(edges @ lattice))
 
 
-def _primitive_direction(zone_axis: tuple[int, ...]) -> np.ndarray:
-    """The shortest lattice vector along [uvw], from three indices or from four of the hexagonal system."""
+def _direction(zone_axis: tuple[int, ...]) -> np.ndarray:
+    """[uvw] without a common factor, from three indices or from four of the hexagonal system."""
     indices = [int(i) for i in zone_axis]
     if list(zone_axis) != indices or len(indices) not in (3, 4) or not any(indices):
         raise InputError(f"zone axis {zone_axis} must be three whole numbers [uvw], or four [uvtw], not all zero")
@@ -94,19 +97,52 @@ def _primitive_direction(zone_axis: tuple[int, ...]) -> np.ndarray:
     return np.array(indices) // gcd(*indices)
 
 
-def _in_plane_edges(lattice: np.ndarray, along: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Lattice indices of the edges x and y of the smallest cell within the strain allowed."""
+def _translations(atoms: Atoms) -> np.ndarray:
+    """Translations within the cell that leave the crystal as it is, in cell vectors [n 3]; the first is none.
+
+    A conventional cell has some beside its own vectors. A large cell is taken as primitive.
+    """
+    fractions = atoms.get_scaled_positions(wrap=True)
+    known = [
+        atoms.numbers,
+        *(atoms.arrays[name] for name in ("occupancies", "rms_displacement") if name in atoms.arrays),
+    ]
+    kind = np.unique(np.stack(known, axis=1), axis=0, return_inverse=True)[1].ravel()
+    if len(atoms) > LARGEST_CONVENTIONAL:
+        return np.zeros((1, 3))
+    rarest = np.flatnonzero(kind == np.argmin(np.bincount(kind)))
+    steps = np.mod(fractions[rarest] - fractions[rarest[0]] + 1e-6, 1.0) - 1e-6
+    return np.array([step for step in steps if _is_translation(step, fractions, kind, np.asarray(atoms.cell.array))])
+
+
+def _is_translation(step: np.ndarray, fractions: np.ndarray, kind: np.ndarray, lattice: np.ndarray) -> bool:
+    """Whether every atom, moved, lies within 0.001 Å of one of its kind."""
+    offset = (fractions + step)[:, None, :] - fractions[None, :, :]
+    distance = np.linalg.norm((offset - np.round(offset)) @ lattice, axis=-1)
+    return bool((np.where(kind[:, None] == kind[None, :], distance, np.inf).min(axis=1) < 1e-3).all())
+
+
+def _shortest_along(direction: np.ndarray, centring: np.ndarray) -> np.ndarray:
+    """The shortest lattice vector along a direction, in cell vectors."""
+    for parts in range(len(centring), 1, -1):
+        offset = direction / parts - centring
+        if (np.abs(offset - np.round(offset)).max(axis=1) < 1e-4).any():
+            return direction / parts
+    return direction.astype(float)
+
+
+def _smallest_edges(lattice: np.ndarray, centring: np.ndarray, along: np.ndarray, tolerance: float) -> np.ndarray:
+    """Edges x, y, z of the smallest cell within the strain allowed, in cell vectors, right-handed [3 3]."""
     best = np.inf
     for longest in SEARCH_LENGTHS:
-        candidates = _candidates(lattice, along, longest, tolerance)
-        pairs = _ranked_pairs(candidates @ lattice, tolerance)
-        for first, second in pairs:
+        candidates = _candidates(lattice, centring, along, longest, tolerance)
+        for first, second in _ranked_pairs(candidates @ lattice, tolerance):
             edges = np.array([candidates[first], candidates[second], along])
             if np.linalg.det(edges @ lattice) < 0:
                 edges[1] *= -1
             strain = _strain(edges @ lattice)
             if strain <= tolerance:
-                return edges[0], edges[1]
+                return edges
             best = min(best, strain)
     found = "none was found" if np.isinf(best) else f"the best has {best:.4f}"
     raise InputError(
@@ -115,18 +151,22 @@ def _in_plane_edges(lattice: np.ndarray, along: np.ndarray, tolerance: float) ->
     )
 
 
-def _candidates(lattice: np.ndarray, along: np.ndarray, longest: float, tolerance: float) -> np.ndarray:
+def _candidates(
+    lattice: np.ndarray, centring: np.ndarray, along: np.ndarray, longest: float, tolerance: float
+) -> np.ndarray:
     """Lattice vectors up to a length that are normal to the zone axis within the tolerance, shortest first [n 3].
 
-    Of a vector and its negative only one is kept, the one whose last non-zero index is positive.
+    Of a vector and its negative only one is kept, the one whose last index that is not zero is positive.
     """
-    reach = np.floor(longest * np.linalg.norm(np.linalg.inv(lattice), axis=0)).astype(int)
-    indices = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), axis=-1).reshape(-1, 3)
-    indices = indices[(indices @ np.array([1, 2 * reach[0] + 1, (2 * reach[0] + 1) * (2 * reach[1] + 1)])) > 0]
+    reach = np.floor(longest * np.linalg.norm(np.linalg.inv(lattice), axis=0)).astype(int) + 1
+    whole = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), axis=-1).reshape(-1, 1, 3)
+    indices = (whole + centring[None, :, :]).reshape(-1, 3)
+    base = 4.0 * len(centring) * (reach.max() + 2)
+    indices = indices[indices @ np.array([1.0, base, base**2]) > 1e-4]
     vectors = indices @ lattice
     length = np.linalg.norm(vectors, axis=1)
     axis = along @ lattice / np.linalg.norm(along @ lattice)
-    normal = (length <= longest) & (np.abs(vectors @ axis) <= 2.0 * tolerance * length + 1e-9)
+    normal = (length <= longest) & (np.abs(vectors @ axis) <= 2.0 * tolerance * length + 1e-6)
     indices, length = indices[normal], length[normal]
     return indices[np.lexsort((*indices.T[::-1], length.round(6)))[:MOST_CANDIDATES]]
 
@@ -151,13 +191,14 @@ def _strain(vectors: np.ndarray) -> float:
 
 def _cut(atoms: Atoms, edges: np.ndarray) -> Atoms:
     """The atoms of the supercell with these edges, turned and strained into an orthogonal cell."""
-    from ase.build import make_supercell
-
-    supercell = make_supercell(atoms, edges, wrap=True)
-    fractions = supercell.get_scaled_positions(wrap=True)
-    # Rounding must not leave an atom of the lower face at the upper one.
-    fractions = np.mod(fractions + 1e-7, 1.0) - 1e-7
-    supercell.set_cell(np.diag(np.linalg.norm(edges @ np.asarray(atoms.cell.array, float), axis=1)), scale_atoms=False)
-    supercell.set_scaled_positions(fractions)
-    supercell.pbc = True
-    return supercell
+    corners = np.stack(np.meshgrid(*[[0, 1]] * 3), axis=-1).reshape(-1, 3) @ edges
+    low, high = np.floor(corners.min(axis=0)).astype(int) - 1, np.ceil(corners.max(axis=0)).astype(int) + 1
+    cells = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), axis=-1).reshape(-1, 1, 3)
+    images = (cells + atoms.get_scaled_positions(wrap=True)[None]).reshape(-1, 3) @ np.linalg.inv(edges)
+    # Rounding must not count an atom on the lower face again on the upper one.
+    inside = np.flatnonzero(((images >= -1e-7) & (images < 1.0 - 1e-7)).all(axis=1))
+    box = atoms[inside % len(atoms)]
+    box.set_cell(np.diag(np.linalg.norm(edges @ np.asarray(atoms.cell.array, float), axis=1)), scale_atoms=False)
+    box.set_scaled_positions(images[inside])
+    box.pbc = True
+    return box

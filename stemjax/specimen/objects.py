@@ -10,7 +10,7 @@ from flax import struct
 
 from stemjax.core.errors import InputError
 from stemjax.core.grid import Grid
-from stemjax.core.typing import Annotated, Array, Complex, Float, typed
+from stemjax.core.typing import Annotated, Array, Complex, Float, real, typed
 
 
 class Specimen(Protocol):
@@ -124,10 +124,10 @@ def make_object(
         raise InputError(f"{steps.size} slice thicknesses for {shape[0]} slices; give one, or one a slice")
     zeros = np.zeros(shape)
     return PixelatedObject(
-        phase=jnp.asarray(zeros if phase is None else phase, dtype=float),
-        log_amplitude=jnp.asarray(zeros if log_amplitude is None else log_amplitude, dtype=float),
-        thickness=jnp.asarray(steps, dtype=float),
-        origin=jnp.asarray(origin, dtype=float),
+        phase=real(zeros if phase is None else phase),
+        log_amplitude=real(zeros if log_amplitude is None else log_amplitude),
+        thickness=real(steps),
+        origin=real(origin),
         grid=grid,
         periodic=periodic,
     )
@@ -149,9 +149,9 @@ def make_potential_object(
     if values.ndim != 3 or tuple(values.shape[1:]) != grid.shape:
         raise InputError(f"potential of shape {tuple(values.shape)} does not fit a grid of {grid.shape}")
     return PotentialObject(
-        values=jnp.asarray(values, dtype=float),
-        thickness=jnp.atleast_1d(jnp.asarray(thickness, dtype=float)),
-        origin=jnp.asarray(origin, dtype=float),
+        values=real(values),
+        thickness=jnp.atleast_1d(real(thickness)),
+        origin=real(origin),
         grid=grid,
         periodic=periodic,
     )

@@ -138,11 +138,10 @@ def from_ase(atoms: Atoms, *, rms_displacement: npt.ArrayLike | None = None) -> 
     """
     matrix = np.asarray(atoms.cell.array, float)
     edges = np.diag(matrix)
-    if edges.min() <= 0:
-        raise InputError(
-            f"the atoms' cell has edges {edges.round(3).tolist()} Å; give it a size along x, y and z (cell, or vacuum)"
-        )
-    if np.abs(matrix - np.diag(edges)).max() > 1e-4 * edges.min():
+    if abs(np.linalg.det(matrix)) < 1e-6:
+        lengths = atoms.cell.lengths().round(3).tolist()
+        raise InputError(f"the atoms' cell has edges {lengths} Å and no volume; give it a size along x, y and z")
+    if np.abs(matrix - np.diag(edges)).max() > 1e-4 * np.abs(matrix).max() or edges.min() <= 0:
         angles = atoms.cell.angles().round(2).tolist()
         raise InputError(
             f"the cell is not orthogonal along x, y, z (angles {angles} degree); "

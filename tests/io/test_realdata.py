@@ -146,7 +146,8 @@ def test_measured_4d_data(data_folder):
 def test_cut_and_flipped_vendor_files(data_folder, tmp_path, name, data):
     content = bytearray((data_folder / "readers" / name).read_bytes())
     content = content[: data.draw(st.integers(1, len(content)))]
-    for _ in range(data.draw(st.integers(0, 3))):
+    # Damaged HDF5 can crash the library itself: test_damaged.py flips its bytes in a process of its own.
+    for _ in range(0 if content.startswith(b"\x89HDF") else data.draw(st.integers(0, 3))):
         content[data.draw(st.integers(0, min(len(content), 4096) - 1))] ^= data.draw(st.integers(1, 255))
     path = tmp_path / name
     path.write_bytes(content)

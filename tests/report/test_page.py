@@ -115,6 +115,7 @@ def test_degenerate_results_do_not_crash(tmp_path):
         "one pixel": Result("p", {"object_phase": phase(np.ones((1, 1, 1)))}, diagnostics={"loss": 3.0}),
         "no sampling": Result("p", {"object_phase": phase(flat, sampling=None)}),
         "NaN": Result("p", {"object_phase": phase(np.full((2, 8, 8), np.nan)), "probe": phase(np.nan * flat)}),
+        "slices of unknown depth": Result("p", {"object_phase": phase(np.ones((3, 8, 8)))}),
         "line scan": Result("p", line, diagnostics={"initial": moved}),
         "no probe": Result("p", {"probe": phase(flat + 0j)}, config={"energy": 3.0, "semiangle": "x"}),
         "no aperture": Result("p", {"probe": phase(np.ones((3, 8, 8)) + 0j)}),

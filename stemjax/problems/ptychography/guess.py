@@ -75,8 +75,8 @@ def bright_field_disk(mean: np.ndarray) -> Disk:
     ny, nx = mean.shape
     if min(centre[0], centre[1], ny - 1 - centre[0], nx - 1 - centre[1]) < 0.9 * radius:
         raise InputError(
-            f"the bright-field disk (centre {centre[0]:.0f}, {centre[1]:.0f}, radius {radius:.0f} pixels) is cut by the "
-            f"border of the {ny} × {nx} detector; check data.axes (is the scan where the detector should be?)"
+            f"the bright-field disk (centre {centre[0]:.0f}, {centre[1]:.0f}, radius {radius:.0f} pixels) is cut by "
+            f"the border of the {ny} × {nx} detector; check data.axes (is the scan where the detector should be?)"
         )
     return Disk(centre, radius)
 

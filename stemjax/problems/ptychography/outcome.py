@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from stemjax.forward.experiment import Experiment
 from stemjax.inference.problem import Problem
 from stemjax.inference.result import Named, Result
 from stemjax.optics.aberrations import NAMES
-from stemjax.optics.electron import interaction_parameter
+from stemjax.optics.electron import interaction_parameter, wavelength
 from stemjax.optics.probe import orthogonal_modes, probe_waves
 from stemjax.optics.scan import probe_positions
 from stemjax.problems.ptychography.gauge import depth_shift, fix_gauge
@@ -23,8 +23,12 @@ SHOWN = 4
 """Patterns that a result holds for comparison."""
 
 
-def estimate(experiment: Experiment) -> dict[str, Named]:
+def estimate(experiment: Experiment, seen: View) -> dict[str, Named]:
     """The named quantities of an experiment.
+
+    Args:
+        experiment: The experiment.
+        seen: Its `view`.
 
     Returns:
         `object_phase` (slice, y, x) [rad], `object_amplitude`, `probe` (mode, y, x) in real space, centred;
@@ -33,7 +37,7 @@ def estimate(experiment: Experiment) -> dict[str, Named]:
     """
     specimen, probe = experiment.specimen, experiment.probe
     grid = specimen.grid
-    field, waves, positions = _derived(experiment)
+    field, waves, positions = seen.field, seen.waves, seen.positions
     image = ("slice", "y", "x")
     along = (float(np.mean(np.asarray(specimen.thickness))), *grid.sampling)
     phase = getattr(specimen, "phase", None)
@@ -60,43 +64,51 @@ def estimate(experiment: Experiment) -> dict[str, Named]:
     return named
 
 
+class View(NamedTuple):
+    """What is computed from an experiment for a person, in one compiled program.
+
+    Args:
+        field: Transmission functions [slice y x].
+        waves: Orthogonal probe modes in real space, centred [mode y x].
+        positions: Probe positions in the frame of the object [pattern 2] [Å].
+        expected: Expected counts of the patterns `which`, zero frequency in the centre.
+        which: Indices of the patterns.
+    """
+
+    field: np.ndarray
+    waves: np.ndarray
+    positions: np.ndarray
+    expected: np.ndarray
+    which: np.ndarray
+
+
 @jax.jit
-def _derive(experiment: Experiment) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _derive(problem: Problem, experiment: Experiment, index: jax.Array) -> tuple[jax.Array, ...]:
     field = experiment.specimen.transmission(interaction_parameter(experiment.probe.energy))
     waves = orthogonal_modes(jnp.fft.ifft2(probe_waves(experiment.probe), norm="ortho"))
-    return field, waves, probe_positions(experiment.scan) - experiment.specimen.origin[None]
+    positions = probe_positions(experiment.scan) - experiment.specimen.origin[None]
+    return field, waves, positions, problem.forward(experiment, index)
 
 
-def _derived(experiment: Experiment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    field, waves, positions = _derive(experiment)
-    return np.asarray(field), centred(waves), np.asarray(positions)  # type: ignore[arg-type]
-
-
-def patterns(problem: Problem, experiment: Experiment, count: int = SHOWN) -> dict[str, Any]:
-    """Some measured patterns beside what the solution expects there, zero frequency in the centre."""
+def view(problem: Problem, experiment: Experiment, count: int = SHOWN) -> View:
+    """Compute what is shown of an experiment, for `count` patterns spread over the scan."""
     records = problem.measurement.counts.shape[0]
     index = np.unique(np.linspace(0, records - 1, count + 2).round().astype(int)[1:-1])
-    modelled = _expected(problem, experiment, index)
-    probe = experiment.probe
-    from stemjax.optics.electron import wavelength
+    # The counts take no part; without them the program does not depend on their number.
+    light = problem.replace(measurement=problem.measurement.replace(counts=None), experiment=None, priors={})
+    field, waves, positions, expected = (np.asarray(a) for a in _derive(light, experiment, index))
+    return View(field, centred(waves), positions, centred(expected), index)
 
+
+def patterns(problem: Problem, seen: View) -> dict[str, Any]:
+    """Some measured patterns beside what the solution expects there, zero frequency in the centre."""
+    probe = problem.experiment.probe
     return {
-        "measured": centred(np.asarray(problem.measurement.counts)[index]),
-        "modelled": centred(np.asarray(modelled)),
-        "index": index,
+        "measured": centred(np.asarray(problem.measurement.counts)[seen.which]),
+        "modelled": seen.expected,
+        "index": seen.which,
         "sampling": list(probe.grid.angular_sampling(wavelength(probe.energy))),
     }
-
-
-@jax.jit
-def _expect(problem: Problem, experiment: Experiment, index: jax.Array) -> jax.Array:
-    return problem.forward(experiment, index)
-
-
-def _expected(problem: Problem, experiment: Experiment, index: np.ndarray) -> np.ndarray:
-    # The counts take no part; a stand-in keeps them out of the compiled call.
-    light = problem.replace(measurement=problem.measurement.replace(counts=None))
-    return np.asarray(_expect(light, experiment, index))
 
 
 def make_result(
@@ -121,8 +133,9 @@ def make_result(
         provenance: Versions, seed, machine, times, checksum of the input.
     """
     fixed = fix_gauge(experiment, problem.experiment)
-    start = estimate(problem.experiment)
-    found = estimate(fixed)
+    start = estimate(problem.experiment, view(problem, problem.experiment))
+    seen = view(problem, fixed)
+    found = estimate(fixed, seen)
     initial = {name: value for name, value in start.items() if name not in ("object_phase", "object_amplitude")}
     shift = np.asarray(fixed.specimen.origin) - np.asarray(problem.experiment.specimen.origin)
     for axis, name in enumerate(("position_y", "position_x")):
@@ -136,7 +149,7 @@ def make_result(
         diagnostics={
             **(diagnostics or {}),
             "initial": initial,
-            "patterns": patterns(problem, experiment),
+            "patterns": patterns(problem, seen),
             "gauge": notes,
             "optics": optics,
         },

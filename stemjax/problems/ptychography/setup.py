@@ -57,6 +57,11 @@ class Patterns:
     scan_shape: tuple[int, int]
     findings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def detector_shape(self) -> tuple[int, int]:
+        """Number of detector pixels (y, x)."""
+        return self.counts.shape[1], self.counts.shape[2]
+
 
 def prepare_patterns(recording: Recording, settings: PtychographySettings) -> Patterns:
     """Select, convert to electrons, centre the disk, find the orientation.
@@ -82,9 +87,9 @@ def prepare_patterns(recording: Recording, settings: PtychographySettings) -> Pa
     }
     findings.update(_disk_warning(findings["disk_radius_mrad"], known.semiangle))
     matrix, found = _orientation(counts, known, settings)
-    shape = counts.shape[:2]
+    shape = (counts.shape[0], counts.shape[1])
     shifted = np.roll(counts, [-w for w in whole], axis=(2, 3)).reshape(-1, *counts.shape[2:])
-    return Patterns(cornered(shifted), known, rest, matrix, shape, {**findings, **found})  # type: ignore[arg-type]
+    return Patterns(cornered(shifted), known, (rest[0], rest[1]), matrix, shape, {**findings, **found})
 
 
 def electrons(counts: np.ndarray, electrons_per_count: float, settings: PtychographySettings) -> np.ndarray:
@@ -98,8 +103,8 @@ def electrons(counts: np.ndarray, electrons_per_count: float, settings: Ptychogr
     if not (good := np.isfinite(values)).all():
         if data.replace_by is None:
             raise InputError(
-                f"{int((~good).sum())} of {values.size} detector values are nan or infinite; set data.replace_by to the "
-                "value they should have"
+                f"{int((~good).sum())} of {values.size} detector values are nan or infinite; set data.replace_by "
+                "to the value they should have"
             )
         values = np.where(good, values, np.float32(data.replace_by))
     values = (values - np.float32(data.offset)) * np.float32(electrons_per_count)
@@ -107,8 +112,8 @@ def electrons(counts: np.ndarray, electrons_per_count: float, settings: Ptychogr
     if lowest < 0 and not data.clip and settings.solver.noise != "gaussian":
         share = float((values < 0).mean())
         raise InputError(
-            f"{100 * share:.2g} % of the counts are negative (lowest {lowest:.4g}); electrons are not: set data.offset to "
-            "the dark level, data.clip: true, or solver.noise: gaussian"
+            f"{100 * share:.2g} % of the counts are negative (lowest {lowest:.4g}); electrons are not: set data.offset "
+            "to the dark level, data.clip: true, or solver.noise: gaussian"
         )
     if not values.max() > 0:
         raise InputError("all counts are zero; check data.key and data.offset")
@@ -145,8 +150,8 @@ def _orientation(
 def window_grid(known: Calibration, detector_shape: tuple[int, int]) -> Grid:
     """Grid of the probe's window: pixels λ / (N Δα), as many as the detector has."""
     length = wavelength(known.energy)
-    sampling = tuple(1e3 * length / (n * s) for n, s in zip(detector_shape, known.detector_sampling, strict=True))
-    return make_grid(detector_shape, sampling)  # type: ignore[arg-type]
+    y, x = (1e3 * length / (n * s) for n, s in zip(detector_shape, known.detector_sampling, strict=True))
+    return make_grid(detector_shape, (y, x))
 
 
 def make_experiment_guess(patterns: Patterns, settings: PtychographySettings, C10: float) -> Experiment:
@@ -160,7 +165,7 @@ def make_experiment_guess(patterns: Patterns, settings: PtychographySettings, C1
     Raises:
         InputError: The probe does not fit its window.
     """
-    grid = window_grid(patterns.calibration, patterns.counts.shape[1:])  # type: ignore[arg-type]
+    grid = window_grid(patterns.calibration, patterns.detector_shape)
     check_window(grid, patterns.calibration, C10)
     scan = _scan(patterns)
     return make_experiment(
@@ -179,8 +184,8 @@ def check_window(grid: Grid, known: Calibration, C10: float) -> None:
         most = (room - 1.22 * wavelength(known.energy) / (1e-3 * known.semiangle)) / (2e-3 * known.semiangle)
         finer = min(known.detector_sampling) * room / width
         raise InputError(
-            f"at a defocus of {abs(C10):.4g} Å the probe is {width:.3g} Å wide, its window {min(grid.extent):.3g} Å; give "
-            f"a defocus within {max(most, 0.0):.3g} Å, or record with a detector pixel below {finer:.3g} mrad"
+            f"at a defocus of {abs(C10):.4g} Å the probe is {width:.3g} Å wide, its window {min(grid.extent):.3g} Å; "
+            f"give a defocus within {max(most, 0.0):.3g} Å, or record with a detector pixel below {finer:.3g} mrad"
         )
 
 
@@ -209,17 +214,17 @@ def _specimen(grid: Grid, scan: Scan, patterns: Patterns, settings: Ptychography
     room = 0.5 * np.array(grid.extent) if choice.padding is None else np.maximum(choice.padding, 0.0)
     margin = np.maximum(room, 0.5 * np.array(grid.extent)) + 8 * sampling
     low, high = positions.min(axis=0) - margin, positions.max(axis=0) + margin
-    shape = tuple(int(n) for n in np.ceil((high - low) / sampling))
-    whole, origin = make_grid(shape, grid.sampling), tuple(float(v) for v in low)  # type: ignore[arg-type]
+    ny, nx = (int(n) for n in np.ceil((high - low) / sampling))
+    whole, origin = make_grid((ny, nx), grid.sampling), (float(low[0]), float(low[1]))
     step = (choice.thickness or 0.0) / choice.slices
     if choice.kind == "potential":
         # Positive potentials start a little above zero, where the logarithm that keeps them positive is finite.
         start = 1e-2 / interaction_parameter(patterns.calibration.energy) if settings.prior.positivity else 0.0
-        values = np.full((choice.slices, *shape), start)
-        return make_potential_object(values, step, whole, origin=origin, periodic=False)  # type: ignore[arg-type]
+        values = np.full((choice.slices, ny, nx), start)
+        return make_potential_object(values, step, whole, origin=origin, periodic=False)
     start = 1e-2 if settings.prior.positivity else 0.0
-    phase = np.full((choice.slices, *shape), start)
-    return make_object(whole, phase=phase, thickness=step, origin=origin)  # type: ignore[arg-type]
+    phase = np.full((choice.slices, ny, nx), start)
+    return make_object(whole, phase=phase, thickness=step, origin=origin)
 
 
 def free_leaves(settings: PtychographySettings) -> dict[str, tuple[str, int, float | None]]:
@@ -263,7 +268,8 @@ def _free_aberrations(settings: PtychographySettings) -> Mapping[str, Any]:
 
 def make_noise(settings: PtychographySettings) -> Noise:
     """The noise model that the configuration names."""
-    return {"poisson": Poisson(), "amplitude": Amplitude(), "gaussian": Gaussian()}[settings.solver.noise]
+    models: dict[str, Noise] = {"poisson": Poisson(), "amplitude": Amplitude(), "gaussian": Gaussian()}
+    return models[settings.solver.noise]
 
 
 def priors(settings: PtychographySettings, experiment: Experiment) -> dict[str, Any]:

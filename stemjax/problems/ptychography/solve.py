@@ -36,8 +36,8 @@ TRIAL_EPOCHS = 6
 def natural_rate(leaf: str, experiment: Experiment) -> float:
     """Step of a leaf that changes the pattern by a few hundredths of a radian: the default learning rate.
 
-    An aberration of order n moves the phase at the edge of the aperture by 2π α^(n+1) C / (λ (n+1)); positions move by a
-    twentieth of the resolution λ/2α.
+    An aberration of order n moves the phase at the edge of the aperture by 2π α^(n+1) C / (λ (n+1)); positions move by
+    a hundredth of the resolution λ/2α.
 
     Args:
         leaf: Path of the leaf.
@@ -130,7 +130,7 @@ def first_guess(
     ambiguous = settings.orientation == "auto"
     if known is not None and not ambiguous:
         return patterns, make_experiment_guess(patterns, settings, C10=-known)
-    grid = window_grid(patterns.calibration, patterns.counts.shape[1:])  # type: ignore[arg-type]
+    grid = window_grid(patterns.calibration, patterns.detector_shape)
     optics = patterns.calibration
     candidates = defocus_candidates(wavelength(optics.energy), optics.semiangle, min(grid.extent))
     values = candidates if known is None else np.array([-known, known])
@@ -199,8 +199,8 @@ def _trial(spread: Problem, problem: Problem, execution: Execution) -> tuple[flo
     plan = Plan(rates=rates, batch=32, execution=execution)
     state, records, loss = initial(spread, plan), problem.measurement.counts.shape[0], math.inf
     for number in range(TRIAL_EPOCHS):
-        state, value = epoch(spread, state, plan, number, records)
-        loss = float(value)
+        state, values = epoch(spread, state, plan, number, records)
+        loss = float(values.mean())
     found = insert(problem, jax.tree.map(np.array, state.z))
     return (loss if math.isfinite(loss) else math.inf), float(found.probe.aberrations.C10), skewness(found)
 
@@ -224,9 +224,9 @@ def _roomy(experiment: Experiment) -> Experiment:
     diagonal = float(np.hypot(*np.ptp(np.asarray(scan.positions), axis=0))) * math.sqrt(2.0)
     sampling = np.array(specimen.grid.sampling)
     shape = np.ceil((window + diagonal) / sampling).astype(int) + 16
-    origin = np.asarray(scan.positions).mean(axis=0) - 0.5 * shape * sampling
+    origin_y, origin_x = np.asarray(scan.positions).mean(axis=0) - 0.5 * shape.max() * sampling
     grid = type(specimen.grid)((int(shape.max()), int(shape.max())), specimen.grid.sampling)
-    return experiment.replace(specimen=make_object(grid, origin=tuple(float(o) for o in origin)))
+    return experiment.replace(specimen=make_object(grid, origin=(float(origin_y), float(origin_x))))
 
 
 def diagnostics_of(experiment: Experiment) -> dict[str, Any]:
