@@ -5,6 +5,7 @@ from pathlib import Path
 
 os.environ.setdefault("STEMJAX_TYPECHECK", "1")
 
+import hypothesis
 import jax
 import pytest
 
@@ -15,6 +16,10 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+# Compilation makes the first example slow; the same examples every time keep a red test red.
+hypothesis.settings.register_profile("stemjax", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("stemjax")
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,8 @@ from stemjax.inference.optimise import Plan, State, distribute, diverged, epoch,
 from stemjax.inference.problem import Problem, insert
 from stemjax.inference.result import Named, Result
 from stemjax.io import read_recording, read_result, write_result
+from stemjax.io.checks import check_order
+from stemjax.io.probe import probe
 from stemjax.metrics.truth import against_truth
 from stemjax.problems.ptychography.outcome import make_result
 from stemjax.problems.ptychography.settings import PtychographySettings
@@ -71,12 +73,9 @@ def run_job(
         InputError: Something given cannot be used; nothing was written.
         KeyboardInterrupt: The job was told to end (SIGINT, SIGTERM); a checkpoint was written.
     """
+    recording = read_data(settings)
     folder.mkdir(parents=True, exist_ok=True)
-    data = settings.data
-    recording = read_recording(
-        data.file, key=data.key, scan_shape=data.scan_shape, axes=data.axes, format=data.format, optics=data.optics()
-    )
-    origin = provenance(seed=settings.solver.seed, source=Path(data.file))
+    origin = provenance(seed=settings.solver.seed, source=Path(settings.data.file))
     marks = fingerprint(settings, origin)
     stored = load(folder / CHECKPOINT, marks) if resume and (folder / CHECKPOINT).exists() else None
     if resume and stored is None:
@@ -95,6 +94,21 @@ def run_job(
         reporter.message(f"report: {write_report(result, folder)}")
     reporter.finish(result.status)
     return result
+
+
+def read_data(settings: PtychographySettings) -> Recording:
+    """The recording that a configuration names, with the configuration's values laid over the file's.
+
+    A child process looks at the file first: damaged bytes can crash the libraries that read them.
+    """
+    data = settings.data
+    probe(data.file)
+    recording = read_recording(
+        data.file, key=data.key, scan_shape=data.scan_shape, axes=data.axes, format=data.format, optics=data.optics()
+    )
+    if data.axes is None:
+        check_order(recording.counts, Path(data.file).name)
+    return recording
 
 
 def fingerprint(settings: PtychographySettings, origin: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""T3: the probe against closed forms (Airy, Gaussian), written-out aberration functions and its own conservation laws."""
+"""T3: the probe against closed forms (Airy, Gaussian), written-out aberration functions and conservation laws."""
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,7 @@ def test_aperture_has_the_area_of_its_disk(soft):
     assert abs(area / (np.pi * 31.4**2) - 1) < (1e-3 if soft else 5e-3)
 
 
-@QUICK
+@settings(max_examples=6, deadline=None)
 @given(st.lists(part, min_size=25, max_size=25), st.integers(1, 3), st.integers(0, 2**31))
 def test_beam_is_one_electron_whatever_the_optics(values, modes, seed):
     grid = Grid((48, 40), (0.2, 0.25))
@@ -153,7 +153,7 @@ def test_polar_form_returns_what_was_given():
     assert table["C30"] == (1e4, 0.0)
 
 
-@QUICK
+@settings(max_examples=6, deadline=None)
 @given(st.lists(part, min_size=25, max_size=25))
 def test_gradient_of_the_aberration_function_is_its_slope(values):
     aberrations = random_aberrations(values)
