@@ -72,6 +72,30 @@ class Exponential:
 
 
 @dataclass(frozen=True)
+class Softplus:
+    """Positive numbers, y = s log(1 + exp(x/s)): far above s it is y = x, so steps keep the unit of y.
+
+    >>> round(float(Softplus(0.1).forward(jnp.array(2.0))), 4)
+    2.0
+    """
+
+    scale: float = 1.0
+
+    def forward(self, x: Array) -> Array:
+        """s log(1 + exp(x/s))."""
+        return self.scale * jax.nn.softplus(x / self.scale)
+
+    def inverse(self, y: Array) -> Array:
+        """s log(exp(y/s) − 1)."""
+        share = y / self.scale
+        return self.scale * (share + jnp.log(-jnp.expm1(-share)))
+
+    def log_slope(self, x: Array) -> Array:
+        """log sigmoid(x/s)."""
+        return jax.nn.log_sigmoid(x / self.scale)
+
+
+@dataclass(frozen=True)
 class Interval:
     """Numbers between two bounds: y = lower + (upper − lower) / (1 + exp(−x)).
 

@@ -263,7 +263,15 @@ def _add_windows(field: Any, windows: Any, corners: jax.Array, window: tuple[int
         return jax.tree.map(jnp.add, field, pull(windows)[0])
 
     def add(array: jax.Array, patch: jax.Array) -> jax.Array:
-        start: list[Any] = [*(0 for _ in array.shape[:-2]), corners[0, 0], corners[0, 1]]
-        return jax.lax.dynamic_update_slice(array, _slice(array, corners[0], window) + patch[0], start)
+        flat = array.reshape(-1, *array.shape[-2:])
+        layers = patch.reshape(flat.shape[0], *window)
+
+        # One layer after the other: adding a whole stack at once would hold it three times.
+        def layer(index: jax.Array, field: jax.Array) -> jax.Array:
+            start = (index, corners[0, 0], corners[0, 1])
+            there = jax.lax.dynamic_slice(field, start, (1, *window))
+            return jax.lax.dynamic_update_slice(field, there + layers[index][None], start)
+
+        return jax.lax.fori_loop(0, flat.shape[0], layer, flat).reshape(array.shape)
 
     return jax.tree.map(add, field, windows)

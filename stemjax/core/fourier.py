@@ -43,7 +43,7 @@ def fourier_shift(image: Array, grid: Grid, shift: Annotated[Array, "Å"]) -> Ar
 def band_limit(grid: Grid, limit: float = 2.0 / 3.0, taper: float = 0.0) -> np.ndarray:
     r"""Circular low-pass on the reciprocal grid, for products of band-limited functions without aliasing.
 
-    .. math:: B(k) = \begin{cases} 1 & |k| \le c - t \\ \tfrac12 [1 + \cos \pi (|k| - c + t) / t] & c - t < |k| < c \\
+    .. math:: B(k) = \begin{cases} 1 & |k| < c - t \\ \tfrac12 [1 + \cos \pi (|k| - c + t) / t] & c - t < |k| < c \\
         0 & |k| \ge c \end{cases}
 
     with c = limit × Nyquist of the coarser axis and t = taper × Nyquist (Kirkland, Advanced Computing in Electron
@@ -63,6 +63,6 @@ def band_limit(grid: Grid, limit: float = 2.0 / 3.0, taper: float = 0.0) -> np.n
     ky, kx = grid.frequencies()
     k = np.hypot(ky, kx) / grid.nyquist
     if taper <= 0.0:
-        # A pixel at the cut-off itself counts as inside, whatever the rounding of k.
-        return (k <= limit * (1 + 1e-9)).astype(float)
+        # The cut-off itself is outside, whatever the rounding of k: twice 2/3 of Nyquist would wrap onto it.
+        return (k < limit * (1 - 1e-9)).astype(float)
     return 0.5 * (1.0 + np.cos(np.pi * np.clip((k - limit + taper) / taper, 0.0, 1.0)))

@@ -27,6 +27,10 @@ class AnnularDetector(struct.PyTreeNode):
     offset: Annotated[Array, "mrad"]
     soft: bool = struct.field(pytree_node=False, default=False)
 
+    def response(self, grid: Grid, energy: float) -> Array:
+        """Weights of the reciprocal grid's pixels [ny nx]; what `stemjax.ScannedImage` asks of any detector."""
+        return annular_response(self, grid, energy)
+
 
 def make_annular_detector(
     inner: float, outer: float, *, offset: tuple[float, float] = (0.0, 0.0), soft: bool = False
@@ -70,7 +74,9 @@ def annular_response(detector: AnnularDetector, grid: Grid, energy: Annotated[fl
     if not detector.soft:
         return jnp.where((distance >= detector.inner - 1e-5) & (distance < detector.outer - 1e-5), 1.0, 0.0)
     step = max(grid.angular_sampling(wavelength(energy)))
-    rise = jnp.where(detector.inner > 0, jnp.clip((distance - detector.inner) / step + 0.5, 0.0, 1.0), 1.0)
+    # A hole smaller than a pixel takes away the part of the central pixel that it covers.
+    whole = jnp.maximum(0.5 - detector.inner / step, 0.0)
+    rise = jnp.clip((distance - detector.inner) / step + 0.5 + whole, 0.0, 1.0)
     return rise * jnp.clip((detector.outer - distance) / step + 0.5, 0.0, 1.0)
 
 
@@ -94,9 +100,19 @@ def check_reach(
     carried = 1e3 * wavelength(energy) * grid.nyquist * (1.0 if limit is None else limit)
     if outer > carried * (1 + 1e-6):
         finest = 0.5e3 * wavelength(energy) * (1.0 if limit is None else limit) / outer
-        size = tuple(int(np.ceil(e / finest)) for e in grid.extent)
+        size = tuple(int(np.ceil(e / _rounded_down(finest))) for e in grid.extent)
         raise InputError(
-            f"{name} reaches {outer:.4g} mrad, but a sampling of {max(grid.sampling):.4g} Å carries {carried:.4g} "
-            f"mrad; use a sampling of {finest:.3g} Å or finer ({size[0]} × {size[1]} pixels for this cell), or end the "
-            f"detector at {carried:.4g} mrad"
+            f"{name} reaches {outer:.4g} mrad, but a sampling of {max(grid.sampling):.4g} Å carries only "
+            f"{carried:.4g} mrad; use a sampling of {_rounded_down(finest):g} Å or finer ({size[0]} × {size[1]} pixels "
+            f"for this cell), or end the detector at {_rounded_down(carried):g} mrad"
         )
+
+
+def _rounded_down(value: float) -> float:
+    """Three digits, never more than the value: advice must work.
+
+    >>> _rounded_down(0.24857), _rounded_down(55.69)
+    (0.248, 55.6)
+    """
+    unit = 10.0 ** (np.floor(np.log10(value)) - 2)
+    return float(np.round(np.floor(value / unit * (1 + 1e-12)) * unit, 12))

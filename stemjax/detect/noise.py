@@ -31,6 +31,10 @@ class Noise(Protocol):
         """`log_prob` of a model that expects the counts themselves."""
         ...
 
+    def residual(self, counts: Array, expected: Array) -> Array:
+        """Signed root of the deviance: half the sum of its squares is `best` − `log_prob`."""
+        ...
+
 
 @dataclass(frozen=True)
 class Poisson:
@@ -61,6 +65,17 @@ class Poisson:
         """n log n − n."""
         return jnp.where(counts > 0, counts * jnp.log(jnp.where(counts > 0, counts, 1.0)) - counts, 0.0)
 
+    def residual(self, counts: Array, expected: Array) -> Array:
+        """sign(μ − n) √(2 [n log(n/μ) − n + μ]); near μ = n, where the root loses its slope, its Taylor series."""
+        mean = expected + self.floor
+        share = (counts - mean) / mean
+        near = jnp.abs(share) < 1e-2
+        series = -share * jnp.sqrt(mean) * (1.0 - share / 6.0 + 5.0 * share**2 / 72.0)
+        far = jnp.where(near, 1.0, share)
+        ratio = jnp.where(counts > 0, 1.0 + far, 1.0)
+        deviance = 2.0 * mean * ((1.0 + far) * jnp.log(ratio) - far)
+        return jnp.where(near, series, -jnp.sign(far) * jnp.sqrt(jnp.where(near, 1.0, deviance)))
+
 
 @dataclass(frozen=True)
 class Gaussian:
@@ -86,11 +101,15 @@ class Gaussian:
 
     def log_prob(self, counts: Array, expected: Array) -> Array:
         """−(n − μ)²/2v with the variance from the counts."""
-        return -0.5 * (counts - expected) ** 2 / (self.readout**2 + self.shot * jnp.maximum(counts, 1.0))
+        return -0.5 * self.residual(counts, expected) ** 2
 
     def best(self, counts: Array) -> Array:
         """Zero."""
         return jnp.zeros_like(counts)
+
+    def residual(self, counts: Array, expected: Array) -> Array:
+        """(μ − n)/√v."""
+        return (expected - counts) / jnp.sqrt(self.readout**2 + self.shot * jnp.maximum(counts, 1.0))
 
 
 @dataclass(frozen=True)
@@ -117,8 +136,12 @@ class Amplitude:
 
     def log_prob(self, counts: Array, expected: Array) -> Array:
         """−2(√n − √μ)²."""
-        return -2.0 * (jnp.sqrt(counts) - jnp.sqrt(expected + self.floor)) ** 2
+        return -0.5 * self.residual(counts, expected) ** 2
 
     def best(self, counts: Array) -> Array:
         """Zero."""
         return jnp.zeros_like(counts)
+
+    def residual(self, counts: Array, expected: Array) -> Array:
+        """2(√μ − √n)."""
+        return 2.0 * (jnp.sqrt(expected + self.floor) - jnp.sqrt(counts))

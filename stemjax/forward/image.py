@@ -9,14 +9,13 @@ import jax.numpy as jnp
 
 from stemjax.core.executor import map_probes
 from stemjax.core.typing import Array
-from stemjax.detect.annular import AnnularDetector, annular_response
 from stemjax.forward.diffraction import Diffraction, Shared, _window, exit_waves
 from stemjax.forward.experiment import Experiment
 
 
 @dataclass(frozen=True)
 class ScannedImage:
-    """Simulator of images by annular detectors; hashable, holds no arrays.
+    """Simulator of images by integrating detectors (anything with a `response`); hashable, holds no arrays.
 
     Args:
         diffraction: How the wave is propagated.
@@ -30,7 +29,7 @@ class ScannedImage:
         chosen = (items, corners) if index is None else jax.tree.map(lambda a: a[index], (items, corners))
         grid, energy = experiment.probe.grid, experiment.probe.energy
         names = list(experiment.detectors)
-        responses = jnp.stack([response(experiment.detectors[name], grid, energy) for name in names])
+        responses = jnp.stack([experiment.detectors[name].response(grid, energy) for name in names])
 
         def one(common: tuple[Shared, Array, Array], probe: tuple[Array, Array]) -> Array:
             shared, field, responses = common
@@ -41,8 +40,3 @@ class ScannedImage:
 
         values = map_probes(one, (shared, field, responses), chosen, self.diffraction.execution)
         return {name: values[:, i] for i, name in enumerate(names)}
-
-
-def response(detector: AnnularDetector, grid: object, energy: float) -> Array:
-    """Response [ny nx] of a detector on the reciprocal grid."""
-    return annular_response(detector, grid, energy)  # type: ignore[arg-type]

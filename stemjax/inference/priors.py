@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import struct
 
-from stemjax.core.bijectors import Bijector, Exponential, Identity
+from stemjax.core.bijectors import Bijector, Identity, Softplus
 from stemjax.core.typing import Array
 
 
@@ -105,14 +105,19 @@ class Ridge(struct.PyTreeNode):
 class Positive(struct.PyTreeNode):
     """Values that cannot be negative, otherwise free: only the constraint, no density.
 
+    Args:
+        scale: Values well above it move freely, in their own unit; below it the constraint is felt.
+
     >>> float(Positive().log_prob(jnp.array([3.0])))
     0.0
     """
 
+    scale: float = struct.field(pytree_node=False, default=1.0)
+
     @property
     def bijector(self) -> Bijector:
         """Positive numbers."""
-        return Exponential(0.0)
+        return Softplus(self.scale)
 
     def log_prob(self, x: Array) -> Array:  # noqa: ARG002 - flat
         """Zero."""

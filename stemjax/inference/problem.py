@@ -150,18 +150,14 @@ def log_density(problem: Problem, z: Unconstrained) -> Array:
 
 
 def residual(problem: Problem, z: Unconstrained) -> Array:
-    """Residuals whose half sum of squares is (nearly) the negative log-likelihood: (√n − √μ)·2 for counts.
+    """Residuals whose half sum of squares is the negative log-likelihood against a perfect model, for least squares.
+
+    For Poisson counts these are deviance residuals, so that the minimum is that of the likelihood at any dose.
 
     Returns:
         [record ...], the shape of the counts, masked.
     """
     expected = problem.forward(insert(problem, z))
-    counts = problem.measurement.counts
-    floor = getattr(problem.noise, "floor", None)
-    if floor is None:
-        variance = problem.noise.readout**2 + problem.noise.shot * jnp.maximum(counts, 1.0)
-        values = (expected - counts) / jnp.sqrt(variance)
-    else:
-        values = 2.0 * (jnp.sqrt(expected + floor) - jnp.sqrt(counts))
+    values = problem.noise.residual(problem.measurement.counts, expected)
     mask = getattr(problem.measurement, "mask", None)
     return values if mask is None else values * jnp.sqrt(mask)[None]

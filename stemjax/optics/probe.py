@@ -73,10 +73,10 @@ def make_probe(
     energy = check_energy(energy)
     largest = 1e3 * wavelength(energy) * grid.nyquist
     if not 0.0 < float(semiangle) < largest:
-        finest = 0.5e3 * wavelength(energy) / max(float(semiangle), 1e-9)
+        finest = 0.499e3 * wavelength(energy) / max(float(semiangle), 1e-9)
         raise InputError(
             f"a convergence semi-angle of {float(semiangle):g} mrad does not fit a grid that carries "
-            f"{largest:.3g} mrad; use a sampling below {finest:.3g} Å"
+            f"{largest:.3g} mrad; use a sampling below {finest:.2g} Å"
         )
     pixels = _first_modes(grid, modes) if free_pixels or modes > 1 else None
     return Probe(

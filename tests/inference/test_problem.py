@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import stemjax as sj
-from stemjax.core.bijectors import Exponential, Interval, bijector_of
+from stemjax.core.bijectors import Exponential, Interval, Softplus, bijector_of
 from stemjax.inference import problem as statement
 from stemjax.inference.priors import Positive, Product, Ridge, SliceSmooth, Smooth, TotalVariation
 
@@ -99,11 +99,24 @@ def test_any_solver_takes_three_lines():
     np.testing.assert_allclose(found.x, [a, b] if names[0] == "slope" else [b, a], rtol=1e-4)
 
 
-def test_residual_is_half_the_deviance_nearly():
-    problem = line_problem()
+@pytest.mark.parametrize("noise", [sj.Poisson(0.0), sj.Poisson(0.1), sj.Gaussian(2.0, 1.0), sj.Amplitude(0.0)])
+def test_residuals_are_the_likelihood(noise):
+    problem = line_problem(noise=noise)
     z = {"slope": jnp.array(4.0), "offset": jnp.array(10.0)}
-    likelihood = float(sj.log_density(problem, z))
-    assert -0.5 * float(jnp.sum(sj.residual(problem, z) ** 2)) == pytest.approx(likelihood, rel=0.05)
+    likelihood = sj.log_density(problem, z)
+    assert -0.5 * float(jnp.sum(sj.residual(problem, z) ** 2)) == pytest.approx(float(likelihood), rel=1e-6)
+    gradient = jax.grad(lambda z: -0.5 * jnp.sum(sj.residual(problem, z) ** 2))(z)
+    for name, value in jax.grad(lambda z: sj.log_density(problem, z))(z).items():
+        assert float(gradient[name]) == pytest.approx(float(value), rel=1e-4)
+
+
+def test_poisson_residual_is_smooth_where_the_model_is_right():
+    noise = sj.Poisson(0.0)
+    for count in (0.0, 1.0, 50.0):
+        expected = jnp.linspace(max(0.9 * count, 0.05), 1.1 * count + 0.1, 201)
+        values = jax.vmap(lambda m, n=count: noise.residual(jnp.array(n), m))(expected)
+        slopes = jax.vmap(jax.grad(lambda m, n=count: noise.residual(jnp.array(n), m)))(expected)
+        np.testing.assert_allclose(slopes[1:-1], np.gradient(values, expected)[1:-1], rtol=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +135,7 @@ def test_wrong_statements_are_refused(call, words):
 
 @given(st.floats(-8, 8))
 def test_bijectors_invert_and_tell_their_slope(x):
-    for bijector in (Exponential(0.5), Interval(-1.0, 3.0)):
+    for bijector in (Exponential(0.5), Softplus(0.7), Interval(-1.0, 3.0)):
         x_ = jnp.array(x)
         y = bijector.forward(x_)
         assert float(bijector.inverse(y)) == pytest.approx(x, abs=1e-6)
@@ -137,13 +150,13 @@ def test_bijectors_invert_and_tell_their_slope(x):
         (dist.HalfNormal(1.0), "Exponential"),
         (dist.Uniform(2.0, 5.0), "Interval"),
         (dist.Gamma(2.0, 1.0), "Exponential"),
-        (Positive(), "Exponential"),
+        (Positive(0.1), "Softplus"),
     ],
 )
 def test_support_of_a_prior_decides_the_bijector(prior, bijector):
     found = bijector_of(prior)
     assert type(found).__name__ == bijector
-    inside = {"Identity": -3.0, "Exponential": 0.7, "Interval": 3.0}[bijector]
+    inside = {"Identity": -3.0, "Exponential": 0.7, "Softplus": 0.7, "Interval": 3.0}[bijector]
     assert float(found.forward(found.inverse(jnp.array(inside)))) == pytest.approx(inside, rel=1e-6)
 
 
@@ -163,7 +176,7 @@ def test_regularisers_are_log_densities_of_their_formula(prior):
 
 def test_product_of_priors_adds_and_constrains_once():
     both = Product((Positive(), Ridge(1.0)))
-    assert type(both.bijector).__name__ == "Exponential"
+    assert type(both.bijector).__name__ == "Softplus"
     assert float(both.log_prob(jnp.array([2.0]))) == pytest.approx(-2.0)
 
 

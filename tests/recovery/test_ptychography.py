@@ -155,10 +155,13 @@ def test_affine_distortion_is_found(thin):
         orientation="as-is",
         probe={"defocus": -90.0},
         refine={"affine": "after 4", "object": True},
-        solver={"epochs": 50, "batch": 32},
+        solver={"epochs": 80, "batch": 32},
     )
     _, _, found = solve(recorded(truth), choice)
-    np.testing.assert_allclose(np.asarray(found.experiment.scan.affine), wrong, atol=4e-3)
+    reach = 0.5 * STEP * (SIDE - 1)
+    # What counts is where the corners of the scan end up: within a twentieth of a pixel.
+    assert reach * np.abs(wrong - np.eye(2)).max() > 0.09
+    assert reach * np.abs(np.asarray(found.experiment.scan.affine) - wrong).max() < 0.035
 
 
 def test_free_positions_beat_the_raster():
@@ -185,7 +188,7 @@ def test_free_positions_beat_the_raster():
 def test_second_mode_explains_a_finite_source(thin):
     truth, _ = thin
     blurred = 0.0
-    shifts = np.array([[0.0, 0.0], [0.35, 0.0], [-0.35, 0.0], [0.0, 0.35], [0.0, -0.35]])
+    shifts = np.array([[0.0, 0.0], [0.5, 0.0], [-0.5, 0.0], [0.0, 0.5], [0.0, -0.5]])
     forward = sj.Diffraction(limit=1.0)
     simulate = jax.jit(lambda e: forward(e))
     for shift in shifts:
@@ -204,7 +207,7 @@ def test_second_mode_explains_a_finite_source(thin):
         )
         _, _, found = solve(counts, choice)
         losses[modes] = found.loss[-1]
-    assert losses[3] < 0.85 * losses[1]
+    assert losses[3] < 0.9 * losses[1]
 
 
 def test_potential_with_positivity_gives_the_same_phase(thin):
@@ -230,7 +233,7 @@ def test_potential_with_positivity_gives_the_same_phase(thin):
         near=tuple(offset - (np.asarray(truth.scan.positions)[0])),
         max_shift=1.0,
     )
-    assert error.correlation > 0.97
+    assert error.correlation > 0.98
     assert 0.85 < error.slope < 1.15
 
 

@@ -49,7 +49,9 @@ def fix_gauge(experiment: Experiment, initial: Experiment) -> Experiment:
     moved = np.asarray(experiment.scan.positions) - np.asarray(initial.scan.positions)
     shift = moved.mean(axis=0)
     scan = experiment.scan.replace(positions=np.asarray(experiment.scan.positions) - shift)
-    specimen = experiment.specimen.replace(origin=np.asarray(experiment.specimen.origin) - shift)
+    # Positions pass through the affine distortion; the object does not.
+    seen = np.asarray(experiment.scan.affine) @ shift
+    specimen = experiment.specimen.replace(origin=np.asarray(experiment.specimen.origin) - seen)
     area = scanned_area(experiment)
     name = "phase" if hasattr(specimen, "phase") else "values"
     values = np.asarray(getattr(specimen, name))

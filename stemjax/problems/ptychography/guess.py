@@ -129,9 +129,7 @@ def scan_orientation(field: np.ndarray, step: tuple[float, float]) -> ScanOrient
     (angle_plain, curl_plain), (angle_swapped, curl_swapped) = (_turn(field, step, swap) for swap in (False, True))
     swap = curl_swapped < curl_plain
     # Swapping the axes turns the sense of the angle round.
-    angle = -angle_swapped if swap else angle_plain
-    nearest = 90.0 * round(angle / 90.0)
-    angle = nearest if abs(angle - nearest) < SNAP else angle
+    angle = _snap(-angle_swapped if swap else angle_plain)
     curls = (curl_swapped, curl_plain) if swap else (curl_plain, curl_swapped)
     return ScanOrientation(orientation_matrix(angle, transposed=swap), angle, swap, *curls)
 
@@ -146,6 +144,22 @@ def _turn(field: np.ndarray, step: tuple[float, float], swap: bool) -> tuple[flo
     angle = 0.5 * math.atan2(2 * cd, dd - cc)
     left = cc * math.cos(angle) ** 2 + dd * math.sin(angle) ** 2 - 2 * cd * math.sin(angle) * math.cos(angle)
     return math.degrees(angle), max(left, 0.0) / max(cc + dd, 1e-30)
+
+
+def _snap(angle: float) -> float:
+    nearest = 90.0 * round(angle / 90.0)
+    return nearest if abs(angle - nearest) < SNAP else angle
+
+
+def snapped(matrix: np.ndarray) -> np.ndarray:
+    """An orientation with its rotation taken for a multiple of 90° where it is within `SNAP` of one.
+
+    >>> snapped(orientation_matrix(91.0)).round(6).tolist()
+    [[0.0, 1.0], [-1.0, 0.0]]
+    """
+    transposed = bool(np.linalg.det(matrix) < 0)
+    turn = matrix @ np.array([[0.0, 1.0], [1.0, 0.0]]) if transposed else matrix
+    return orientation_matrix(_snap(math.degrees(math.atan2(turn[0, 1], turn[0, 0]))), transposed=transposed)
 
 
 def orientation_matrix(

@@ -37,6 +37,10 @@ LARGEST_PROBE = 0.9
 """A probe wider than this share of its window is refused: it would meet itself across the border."""
 
 
+SOFT_ZERO = 0.3
+"""A phase that is kept positive starts here, and feels the constraint below it [rad]."""
+
+
 @dataclass(frozen=True)
 class Patterns:
     """Counts ready for comparison, and what was found in them.
@@ -218,11 +222,10 @@ def _specimen(grid: Grid, scan: Scan, patterns: Patterns, settings: Ptychography
     whole, origin = make_grid((ny, nx), grid.sampling), (float(low[0]), float(low[1]))
     step = (choice.thickness or 0.0) / choice.slices
     if choice.kind == "potential":
-        # Positive potentials start a little above zero, where the logarithm that keeps them positive is finite.
-        start = 1e-2 / interaction_parameter(patterns.calibration.energy) if settings.prior.positivity else 0.0
+        start = SOFT_ZERO / interaction_parameter(patterns.calibration.energy) if settings.prior.positivity else 0.0
         values = np.full((choice.slices, ny, nx), start)
         return make_potential_object(values, step, whole, origin=origin, periodic=False)
-    start = 1e-2 if settings.prior.positivity else 0.0
+    start = SOFT_ZERO if settings.prior.positivity else 0.0
     phase = np.full((choice.slices, ny, nx), start)
     return make_object(whole, phase=phase, thickness=step, origin=origin)
 
@@ -275,13 +278,17 @@ def make_noise(settings: PtychographySettings) -> Noise:
 def priors(settings: PtychographySettings, experiment: Experiment) -> dict[str, Any]:
     """Priors by path; strengths of the configuration are inverse scales of the densities."""
     choice = settings.prior
-    factors: list[Any] = [Positive()] if choice.positivity else []
+    # Strengths are written for a phase in radians; a potential is that phase over σ.
+    unit = 1.0
+    if settings.object.kind == "potential":
+        unit = 1.0 / interaction_parameter(experiment.probe.energy)
+    factors: list[Any] = [Positive(SOFT_ZERO * unit)] if choice.positivity else []
     if choice.total_variation:
-        factors.append(TotalVariation(1.0 / choice.total_variation))
+        factors.append(TotalVariation(unit / choice.total_variation, 1e-3 * unit))
     if choice.smoothness:
-        factors.append(Smooth(choice.smoothness**-0.5))
+        factors.append(Smooth(unit * choice.smoothness**-0.5))
     if choice.slice_smoothness and settings.object.slices > 1:
-        factors.append(SliceSmooth(choice.slice_smoothness**-0.5))
+        factors.append(SliceSmooth(unit * choice.slice_smoothness**-0.5))
     found: dict[str, Any] = {}
     if factors:
         leaf = "specimen.values" if settings.object.kind == "potential" else "specimen.phase"

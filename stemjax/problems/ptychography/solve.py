@@ -16,7 +16,7 @@ from stemjax.inference.optimise import Plan, Schedule, distribute, epoch, initia
 from stemjax.inference.problem import Problem, insert, make_problem
 from stemjax.optics.electron import interaction_parameter, wavelength
 from stemjax.problems.ptychography.gauge import skewness
-from stemjax.problems.ptychography.guess import defocus_candidates
+from stemjax.problems.ptychography.guess import defocus_candidates, orientation_matrix, snapped
 from stemjax.problems.ptychography.settings import PtychographySettings
 from stemjax.problems.ptychography.setup import (
     Patterns,
@@ -31,6 +31,9 @@ TRIAL_SIDE = 14
 
 TRIAL_EPOCHS = 6
 """Epochs of one trial."""
+
+TURNS = (-10.0, -5.0, 0.0, 5.0, 10.0)
+"""Rotations tried about that of least curl [degree]; random errors of the scan positions mislead the curl."""
 
 
 def natural_rate(leaf: str, experiment: Experiment) -> float:
@@ -78,8 +81,6 @@ def make_plan(settings: PtychographySettings, experiment: Experiment, execution:
     rates: dict[str, Schedule] = {}
     for leaf, (kind, first, written) in free_leaves(settings).items():
         rate = written or settings.solver.rate.get(kind) or natural_rate(leaf, experiment)
-        if leaf == "specimen.values" and settings.prior.positivity:
-            rate = 0.05  # the logarithm of the potential is what moves
         rates[leaf] = falling(rate, first, epochs)
     return Plan(rates=rates, batch=settings.solver.batch, seed=settings.solver.seed, execution=execution)
 
@@ -137,6 +138,12 @@ def first_guess(
     matrices = _matrices(patterns) if ambiguous else [patterns.matrix]
     trials = _run_trials(patterns, settings, execution, [(m, v) for m in matrices for v in values])
     loss, matrix, C10, skew = min(trials, key=lambda t: t[0])
+    if ambiguous:
+        turns = [(matrix @ orientation_matrix(angle), C10) for angle in TURNS]
+        turned = _run_trials(patterns, settings, execution, turns)
+        matrix = matrix @ orientation_matrix(_least([t[0] for t in turned]))
+        matrix = snapped(matrix)
+        trials += turned
     if report is not None:
         report(f"{len(trials)} trials: best C10 {C10:.0f} Å, loss {loss:.1f} (worst {max(t[0] for t in trials):.1f})")
     # Turned by 180° the conjugate fits as well; the sign of the phase tells. A stored defocus or a given orientation
@@ -145,12 +152,26 @@ def first_guess(
         matrix, C10 = -matrix, -C10
     findings = {**patterns.findings, "trials": len(trials), "guessed_C10": float(C10), "trial_skewness": round(skew, 3)}
     if ambiguous:
+        transposed = bool(np.linalg.det(matrix) < 0)
+        turn = matrix[:, ::-1] if transposed else matrix
+        rotation = math.degrees(math.atan2(turn[0, 1], turn[0, 0]))
+        findings["orientation"] = {"rotation": round(rotation, 2), "transposed": transposed}
         findings["matrix"] = np.round(matrix, 6).tolist()
     patterns = replace(patterns, matrix=matrix, findings=findings)
     # A trial has one slice, which lies in the middle of a thick specimen; C10 counts from its entrance.
     if known is None:
         C10 -= 0.5 * (settings.object.thickness or 0.0)
     return patterns, make_experiment_guess(patterns, settings, C10=float(C10))
+
+
+def _least(losses: list[float]) -> float:
+    """Angle of least loss: the vertex of the parabola through the best of `TURNS` and its neighbours [degree]."""
+    best = int(np.clip(np.argmin(losses), 1, len(TURNS) - 2))
+    below, at, above = losses[best - 1 : best + 2]
+    bend = below - 2 * at + above
+    step = TURNS[1] - TURNS[0]
+    offset = 0.5 * step * (below - above) / bend if bend > 0 else 0.0
+    return TURNS[best] + float(np.clip(offset, -step, step))
 
 
 def _matrices(patterns: Patterns) -> list[np.ndarray]:
