@@ -44,7 +44,7 @@ _HOME = {
 }
 """Public names by the module that defines them; each module is imported when a name of it is first used."""
 
-_DISTRIBUTIONS = ("HalfNormal", "LogNormal", "Normal", "TruncatedNormal", "Uniform")
+_DISTRIBUTIONS = ("HalfNormal", "LogNormal", "Normal", "Uniform")
 """Priors that are numpyro's own distributions."""
 
 _WHERE = {name: module for module, names in _HOME.items() for name in names}

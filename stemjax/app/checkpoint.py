@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +49,19 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         file["loss"], file["times"] = np.array(checkpoint.loss), np.array(checkpoint.times)
         for name, leaf in leaves(checkpoint.state).items():
             file[f"state/{name}"] = np.asarray(leaf)
+        file.attrs["sha256"] = digest(file)
+
+
+def digest(file: h5py.File) -> str:
+    """SHA-256 over name, type, shape and bytes of every array of a checkpoint, and over the number of epochs."""
+    found: dict[str, h5py.Dataset] = {}
+    file.visititems(lambda name, node: found.update({name: node}) if isinstance(node, h5py.Dataset) else None)
+    total = hashlib.sha256(f"{FORMAT} {int(file.attrs['epochs'])}".encode())
+    for name in sorted(found):
+        value = found[name][()]
+        data = value if isinstance(value, bytes) else np.ascontiguousarray(value).tobytes()
+        total.update(f"{name} {found[name].dtype.str} {found[name].shape} {len(data)}".encode() + data)
+    return total.hexdigest()
 
 
 def load(path: Path, fingerprint: str) -> Checkpoint:
@@ -60,6 +74,8 @@ def load(path: Path, fingerprint: str) -> Checkpoint:
         with h5py.File(path) as file:
             if file.attrs.get("format") != FORMAT:
                 raise InputError(f"{path} is no checkpoint of stemjax; run without --resume")
+            if file.attrs.get("sha256") != digest(file):
+                raise ValueError("its checksum does not fit its contents")
             stored = file["fingerprint"].asstr()[()]
             if stored != fingerprint:
                 raise InputError(
@@ -77,9 +93,9 @@ def load(path: Path, fingerprint: str) -> Checkpoint:
                 fingerprint=stored,
                 guess=json.loads(file["guess"].asstr()[()]),
             )
-    except (OSError, KeyError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except Exception as error:  # the HDF5 library raises nearly anything when the bytes are wrong
         raise InputError(f"{path} is damaged ({error}); run without --resume") from None
 
 

@@ -43,8 +43,9 @@ class Poisson:
     .. math:: \log p(n | \mu) = n \log \mu - \mu + \mathrm{const}(n)
 
     Args:
-        floor: Expected counts added to every pixel [electron]: stray electrons, which also keep the logarithm finite
-            where the model is dark.
+        floor: Stray electrons that every pixel is expected to hold besides the model's [electron]; they keep the
+            logarithm finite where the model is dark. Their bias is negligible while the dark pixels of a data set
+            together hold much more than `floor` each: scale it down for noise-free or normalised data.
 
     >>> round(float(Poisson(0.0).log_prob(jnp.array(2.0), jnp.array(1.0))), 6)
     -1.0
@@ -53,8 +54,8 @@ class Poisson:
     floor: float = 1e-3
 
     def sample(self, key: PRNGKeyArray, expected: Array) -> Array:
-        """Poisson counts."""
-        return jax.random.poisson(key, expected).astype(expected.dtype)
+        """Poisson counts, stray ones included."""
+        return jax.random.poisson(key, expected + self.floor).astype(expected.dtype)
 
     def log_prob(self, counts: Array, expected: Array) -> Array:
         """n log μ − μ."""
@@ -131,8 +132,8 @@ class Amplitude:
     floor: float = 1e-3
 
     def sample(self, key: PRNGKeyArray, expected: Array) -> Array:
-        """Poisson counts."""
-        return jax.random.poisson(key, expected).astype(expected.dtype)
+        """Poisson counts, stray ones included."""
+        return jax.random.poisson(key, expected + self.floor).astype(expected.dtype)
 
     def log_prob(self, counts: Array, expected: Array) -> Array:
         """−2(√n − √μ)²."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 from flax import struct
 
@@ -53,7 +54,8 @@ def make_experiment(
         detectors: Detectors of scanned images by name.
 
     Raises:
-        InputError: Samplings differ, or the window is larger than the specimen.
+        InputError: Samplings differ, the window is larger than the specimen, or the scan leaves a specimen that does
+            not repeat.
     """
     grid = specimen.grid
     if not np.allclose(grid.sampling, probe.grid.sampling, rtol=1e-6):
@@ -65,6 +67,7 @@ def make_experiment(
             f"the probe's window of {probe.grid.shape} pixels is larger than the specimen's {grid.shape}; "
             "repeat or pad the specimen, or use a smaller window"
         )
+    _check_positions(specimen, scan)
     return Experiment(
         probe=probe,
         specimen=specimen,
@@ -73,6 +76,19 @@ def make_experiment(
         tilt=real(tilt),
         detectors=dict(detectors or {}),
     )
+
+
+def _check_positions(specimen: Any, scan: Scan) -> None:
+    """Refuse probes beside a specimen that ends; traced values cannot be looked at and are taken on trust."""
+    if specimen.periodic or isinstance(scan.positions, jax.core.Tracer) or isinstance(specimen.origin, jax.core.Tracer):
+        return
+    places = (np.asarray(scan.positions) - np.asarray(specimen.origin)) / np.asarray(specimen.grid.extent)
+    outside = int(((places < 0) | (places > 1)).any(axis=1).sum())
+    if outside:
+        raise InputError(
+            f"{outside} of {len(places)} scan positions lie beside the specimen of {specimen.grid.extent[0]:.4g} × "
+            f"{specimen.grid.extent[1]:.4g} Å; move its origin, enlarge it, or make it periodic"
+        )
 
 
 class Measurement(struct.PyTreeNode):

@@ -45,12 +45,12 @@ def check_order(counts: Any, name: str) -> None:
     if looks_transposed(counts):
         raise InputError(
             f"{name}: the first two axes ({ny}, {nx}) look like a detector and the last two ({ky}, {kx}) like a scan; "
-            "wanted [scan_y scan_x ky kx]: read it with axes='ky kx scan_y scan_x'"
+            "wanted [scan_y scan_x ky kx]: set data.axes: ky kx scan_y scan_x (axes='ky kx scan_y scan_x')"
         )
     if looks_misshapen(counts):
         raise InputError(
             f"{name}: with the scan shape ({ny}, {nx}) a row does not resemble the next, with ({nx}, {ny}) it does; "
-            "the shape is (y, x), x the fast axis: exchange the two numbers"
+            "the shape is (y, x), x the fast axis: exchange the two numbers of data.scan_shape"
         )
 
 
@@ -61,7 +61,7 @@ def check_values(summary: dict[str, Any], name: str) -> None:
     if summary["not_finite"]:
         raise InputError(
             f"{name}: {portion(summary['not_finite'], size)} of the counts are NaN or infinite ({memory}); mask or "
-            "replace them: corrected_counts(recording, replace_by=0)"
+            "replace them: data.replace_by: 0 (corrected_counts(recording, replace_by=0))"
         )
     if summary["negative"]:
         raise InputError(
@@ -69,7 +69,7 @@ def check_values(summary: dict[str, Any], name: str) -> None:
             f"{summary['minimum']:g} ({memory}); {negative_remedy(summary)}"
         )
     if summary["maximum"] == 0:
-        raise InputError(f"{name}: all counts are zero ({memory}); is it the right key, was the beam on?")
+        raise InputError(f"{name}: all counts are zero ({memory}); is it the right key (data.key), was the beam on?")
 
 
 def negative_remedy(summary: dict[str, Any]) -> str:
@@ -80,9 +80,9 @@ def negative_remedy(summary: dict[str, Any]) -> str:
         return f"unsigned numbers were read as {kind}: read them as u{kind}"
     if fraction > 0.5:
         return (
-            f"a constant dark offset of about {least:g} would explain it: corrected_counts(recording, offset={least:g})"
+            f"a constant dark offset of about {least:g} would explain it: data.offset: {least:g} (corrected_counts(recording, offset={least:g}))"
         )
-    return "readout noise after dark subtraction does this: clip it with corrected_counts(recording, clip=True)"
+    return "readout noise after dark subtraction does this: clip it with data.clip: true (corrected_counts(recording, clip=True))"
 
 
 def portion(part: int, whole: int) -> str:

@@ -47,10 +47,11 @@ def read_empad(
         path: The raw file or the XML file.
         key: Not used: a raw file holds one array.
         scan_shape: Number of scan positions (y, x).
-        axes: Not used: the order is known.
+        axes: Refused: the order is known.
         lazy: Leave the counts on the disk.
     """
-    del key, axes
+    if key is not None or axes is not None:
+        raise InputError(f"{path}: key and axes have no meaning for EMPAD files; leave data.key and data.axes out")
     raw, described = pair(path)
     size = raw.stat().st_size
     if size % FRAME or size == 0:
@@ -115,10 +116,10 @@ def raster(raw: Path, frames: int, given: tuple[int, int] | None, info: dict[str
     if shapes:
         raise InputError(
             f"{raw} holds {frames} frames, but is described as a scan of {shapes[0][0]} x {shapes[0][1]} (y, x); it "
-            f"may be cut short: give scan_shape (y, x), fitting: {products(frames)}"
+            f"may be cut short: give scan_shape (y, x) (data.scan_shape), fitting: {products(frames)}"
         )
     if side * side != frames:
-        raise InputError(f"{raw} holds {frames} frames; give scan_shape (y, x), fitting: {products(frames)}")
+        raise InputError(f"{raw} holds {frames} frames; give scan_shape (y, x) (data.scan_shape), fitting: {products(frames)}")
     return side, side
 
 

@@ -43,9 +43,19 @@ def what_is_there(file: Path) -> str:
     """Files of a similar name, or how far the path exists."""
     if not file.parent.is_dir():
         return f"there is no folder {file.parent}"
-    beside = sorted(p.name for p in file.parent.iterdir())
+    beside = sorted(p.name for p in file.parent.iterdir() if p.suffix.lower() in DATA_SUFFIXES)
     close = nearest(file.name, beside)
-    return close if close.startswith("nearest") else f"{file.parent} holds {len(beside)} others, none of a similar name"
+    if close.startswith("nearest"):
+        return close
+    shown = ", ".join(beside[:5]) + (f" and {len(beside) - 5} more" if len(beside) > 5 else "")
+    return f"data in {file.parent}: {shown or 'none'}"
+
+
+DATA_SUFFIXES = (
+    *(".h5", ".hdf5", ".hspy", ".zspy", ".emd", ".de5", ".nxs", ".mat", ".npy", ".npz", ".raw", ".xml", ".mib", ".hdr"),
+    *(".dm3", ".dm4", ".ser", ".emi", ".blo", ".mrc", ".tvips", ".prz", ".tif", ".tiff", ".bin", ".seq"),
+)
+"""Extensions that files of patterns have."""
 
 
 @contextmanager

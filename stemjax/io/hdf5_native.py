@@ -13,7 +13,7 @@ from stemjax.forward.recording import Recording
 from stemjax.io.atomic import atomic_hdf5
 from stemjax.io.blocks import blocks
 from stemjax.io.hdf5_bare import read_bare
-from stemjax.io.hdf5_tree import open_hdf5
+from stemjax.io.hdf5_tree import dataset_at, open_hdf5
 from stemjax.io.json_text import from_json, to_json
 
 FORMAT = "stemjax-4d"
@@ -30,24 +30,34 @@ UNITS = {
 """Fields of a recording that become attributes, and their units."""
 
 
-def read_native(path: Path, *, lazy: bool = False, **_: Any) -> Recording:
+def read_native(
+    path: Path,
+    *,
+    key: str | None = None,
+    scan_shape: tuple[int, int] | None = None,
+    axes: str | None = None,
+    lazy: bool = False,
+) -> Recording:
     """Read a file that `write_recording` wrote.
 
     Args:
         path: The file.
+        key: Path of another array in the file, where somebody added one; `/counts` unless given.
+        scan_shape: Number of scan positions (y, x); checked against the file's.
+        axes: Order of the axes, where somebody stored them in another than [scan_y scan_x ky kx].
         lazy: Leave the counts on the disk.
     """
     with open_hdf5(path, "a stemjax 4D file") as file:
         version = str(file.attrs.get("version", "?"))
         if version != VERSION:
             raise InputError(f"{path} has version {version} of {FORMAT}; this stemjax reads {VERSION}: update stemjax")
-        attributes = dict(file["counts"].attrs)
+        node = dataset_at(file, key or "/counts", path)
+        attributes = dict(node.attrs)
         known = {k: own(attributes[k]) for k in UNITS if k in attributes}
         metadata = from_json(file["metadata"].asstr()[()]) if "metadata" in file else {}
-    counts = read_bare(path, key="/counts", lazy=lazy).counts
-    return Recording(
-        counts=counts, metadata=metadata, source={"path": str(path), "key": "/counts", "format": FORMAT}, **known
-    )
+        name = node.name
+    counts = read_bare(path, key=name, scan_shape=scan_shape, axes=axes, lazy=lazy).counts
+    return Recording(counts=counts, metadata=metadata, source={"path": str(path), "key": name, "format": FORMAT}, **known)
 
 
 def own(value: Any) -> Any:

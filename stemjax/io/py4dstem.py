@@ -64,7 +64,7 @@ def cube(file: h5py.File, key: str | None, path: Path) -> h5py.Dataset:
     if len(found) == 1:
         return next(iter(found.values()))
     if found:
-        raise InputError(f"{path} has {len(found)} data cubes; give key, one of: {listed(found)}")
+        raise InputError(f"{path} has {len(found)} data cubes; give key (data.key), one of: {listed(found)}")
     inside = listed(listing(file)) or "nothing"
     raise InputError(f"{path} is an EMD 1.0 file without a data cube; arrays in it: {inside}")
 

@@ -54,12 +54,12 @@ def checked_raster(shape: tuple[int, ...], scan_shape: tuple[int, int] | None, p
         if scan_shape is not None and tuple(scan_shape) != shape[:2]:
             raise InputError(
                 f"{path}: scan shape {tuple(scan_shape)} given, but the file has a raster {shape[:2]} of patterns "
-                f"{shape[2:]}; leave scan_shape out, or give axes if the order is another"
+                f"{shape[2:]}; leave scan_shape (data.scan_shape) out, or give axes (data.axes) if the order is another"
             )
         return shape[0], shape[1]
     if scan_shape is None:
         raise InputError(
-            f"{path}: a stack {shape} of patterns; give scan_shape (y, x), for example one of {products(shape[0])}"
+            f"{path}: a stack {shape} of patterns; give scan_shape (y, x) (data.scan_shape), for example one of {products(shape[0])}"
         )
     ny, nx = scan_shape
     if ny < 1 or nx < 1 or ny * nx != shape[0]:

@@ -58,8 +58,8 @@ def make_probe(
         energy: Beam energy [eV].
         semiangle: Convergence semi-angle [mrad].
         aberrations: Lens aberrations; none if left out.
-        modes: Number of mutually incoherent modes. The second and later ones start as weak gradients of the first
-            along x, y, ..., the first effects of a finite source (2 % of the beam each).
+        modes: Number of mutually incoherent modes, at most 10. The second and later ones start as weak gradients of the
+            first along x, y, ..., the first effects of a finite source (2 % of the first one's power each).
         free_pixels: Make room for free probe pixels; implied by more than one mode.
         centre: Centre of the bright-field disk on the detector (y, x) [mrad].
         soft: Soften the edge of the aperture over one reciprocal pixel.
@@ -78,7 +78,8 @@ def make_probe(
             f"a convergence semi-angle of {float(semiangle):g} mrad does not fit a grid that carries "
             f"{largest:.3g} mrad; use a sampling below {finest:.2g} Å"
         )
-    pixels = _first_modes(grid, modes) if free_pixels or modes > 1 else None
+    room = free_pixels or modes > 1
+    pixels = _first_modes(grid, modes, float(semiangle) / (1e3 * wavelength(energy))) if room else None
     return Probe(
         aberrations=make_aberrations() if aberrations is None else aberrations,
         semiangle=real(semiangle),
@@ -90,19 +91,20 @@ def make_probe(
     )
 
 
-def _first_modes(grid: Grid, modes: int, power: float = 0.02) -> Array:
-    """Zeros for the first mode; for mode m the direction cosines' low powers, scaled later by the aperture."""
-    if modes < 1:
-        raise InputError(f"a probe of {modes} modes does not exist; give 1 or more")
-    pixels = np.zeros((modes, 2, *grid.shape))
-    ky, kx = grid.frequencies()
-    radius = 0.25 * grid.nyquist
+def _first_modes(grid: Grid, modes: int, cutoff: float, power: float = 0.02) -> Array:
+    """Zeros for the first mode; for the others orthogonal low polynomials of k over the aperture, of small power."""
     powers = [(0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), (0, 3), (3, 0)]
+    if not 1 <= modes <= len(powers) + 1:
+        raise InputError(f"a probe of {modes} modes cannot be started; give 1 to {len(powers) + 1}")
+    ky, kx = grid.frequencies()
+    inside = np.hypot(ky, kx) <= SUPPORT * cutoff
+    basis = np.stack([np.ones(inside.sum())] + [((ky / cutoff) ** y * (kx / cutoff) ** x)[inside] for y, x in powers])
+    # Orthogonal to the first mode and to each other, so that each explains something else.
+    orthogonal = np.linalg.qr(basis.T)[0].T
+    pixels = np.zeros((modes, 2, *grid.shape))
+    aperture_power = (np.hypot(ky, kx) <= cutoff).sum()
     for mode in range(1, modes):
-        py, px = powers[(mode - 1) % len(powers)]
-        pattern = (ky / radius) ** py * (kx / radius) ** px
-        inside = np.hypot(ky, kx) < radius
-        pixels[mode, (py + px) % 2] = np.sqrt(power) * pattern / np.sqrt(np.mean(pattern[inside] ** 2))
+        pixels[mode, sum(powers[mode - 1]) % 2][inside] = np.sqrt(power * aperture_power) * orthogonal[mode]
     return real(pixels)
 
 

@@ -109,15 +109,6 @@ def scan_positions(tree: Mapping[str, Any], prefix: str = "") -> np.ndarray | No
     return np.stack([y.ravel(), x.ravel()], axis=1).astype(float)
 
 
-def scan_box(result: Result) -> tuple[float, float, float, float] | None:
-    """Smallest rectangle around the scan positions (top, bottom, left, right) [Å]; None where it has no area."""
-    positions = scan_positions(result.estimate)
-    if positions is None or not np.isfinite(positions).all() or (np.ptp(positions, axis=0) <= 0).any():
-        return None
-    (top, left), (bottom, right) = positions.min(axis=0), positions.max(axis=0)
-    return float(top), float(bottom), float(left), float(right)
-
-
 def electron_wavelength(result: Result) -> float | None:
     """Wavelength [Å] where the result tells a beam energy that can be one."""
     energy = setting(result, "energy")
@@ -125,3 +116,14 @@ def electron_wavelength(result: Result) -> float | None:
         return None if energy is None else wavelength(energy)
     except InputError:
         return None
+
+
+def flag(tree: Mapping[str, Any], path: str) -> bool | None:
+    """A truth value at a path with slashes, as Python or a file holds it; None where there is none.
+
+    >>> flag({"refine": {"probe": np.bool_(False)}}, "refine/probe"), flag({"a": "no"}, "a")
+    (False, None)
+    """
+    value = entry(tree, path)
+    value = value.item() if isinstance(value, np.ndarray | np.generic) and np.size(value) == 1 else value
+    return value if isinstance(value, bool) else None

@@ -90,6 +90,7 @@ def show_image(
     units: str = "Å",
     symbol: str = "",
     centred: bool = False,
+    corner: tuple[float, float] = (0.0, 0.0),
     **options: Any,
 ) -> AxesImage:
     """An image [y, x], y downwards, with the unit on both axes and a scale bar.
@@ -101,10 +102,11 @@ def show_image(
         units: Unit of the axes.
         symbol: What the axes are, with x or y as its index; plain x and y when not given.
         centred: Put the origin on pixel (ny // 2, nx // 2) instead of pixel (0, 0).
+        corner: Where pixel (0, 0) lies (y, x), if not centred.
         options: Further arguments of matplotlib's `imshow`.
     """
     (ny, nx), (sy, sx) = image.shape[:2], sampling
-    y0, x0 = ((ny // 2) * sy, (nx // 2) * sx) if centred else (0.0, 0.0)
+    y0, x0 = ((ny // 2) * sy, (nx // 2) * sx) if centred else (-corner[0], -corner[1])
     extent = (-0.5 * sx - x0, (nx - 0.5) * sx - x0, (ny - 0.5) * sy - y0, -0.5 * sy - y0)
     drawn = axes.imshow(image, extent=extent, origin="upper", **options)
     for axis, name in ((axes.xaxis, "x"), (axes.yaxis, "y")):

@@ -9,7 +9,7 @@ import numpy as np
 
 from stemjax.core.errors import InputError
 
-SNAP = 2.0
+SNAP = 1.0
 """A rotation closer than this to a multiple of 90° is taken for it [degree]."""
 
 
@@ -26,11 +26,12 @@ class ScanOrientation:
     """How the scan lies on the detector.
 
     Args:
-        matrix: Orthogonal matrix [2 2] from scan axes (y, x) to detector axes.
-        rotation: Its angle, from the scan's x axis to the detector's [degree].
+        matrix: Orthogonal matrix [2 2] from scan axes (y, x) to detector axes, as of `orientation_matrix`.
+        rotation: Its angle: where the scan's x axis points on the detector, from x towards y [degree].
         transposed: Whether y and x are swapped before the rotation.
         curl: Share of the centre-of-mass field's gradients that is curl, left at this orientation; 0 is perfect.
         other_curl: The same for the other handedness; the two tell how certain the transposition is.
+        other_matrix: The best matrix of the other handedness.
     """
 
     matrix: np.ndarray
@@ -38,9 +39,10 @@ class ScanOrientation:
     transposed: bool
     curl: float
     other_curl: float
+    other_matrix: np.ndarray
 
 
-def bright_field_disk(mean: np.ndarray) -> Disk:
+def bright_field_disk(mean: np.ndarray, expected: float | None = None) -> Disk:
     """Centre and radius of the bright-field disk.
 
     The area above a threshold gives a radius; over thresholds from a tenth to nine tenths of the disk's level it
@@ -48,6 +50,8 @@ def bright_field_disk(mean: np.ndarray) -> Disk:
 
     Args:
         mean: Mean diffraction pattern [ky kx], zero frequency near the centre.
+        expected: Radius that the calibration lets expect [pixel]; the disk's level is then the median of the brightest
+            pixels that would fill half of it, so that a small disk is not lost in a wide halo.
 
     Raises:
         InputError: No disk stands out, or it is cut by the detector's border.
@@ -58,7 +62,9 @@ def bright_field_disk(mean: np.ndarray) -> Disk:
     [16, 17, 6]
     """
     mean = np.asarray(mean, dtype=float)
-    level = float(np.percentile(mean, 99.5))
+    bright = 0.005 * mean.size if expected is None else 0.5 * math.pi * expected**2
+    share = 100.0 * np.clip(1.0 - 0.5 * bright / mean.size, 0.5, 1.0 - 1.0 / mean.size)
+    level = float(np.percentile(mean, share))
     if not level > 0:
         raise InputError("the mean diffraction pattern is empty; check the data's key, axes and dark offset")
     thresholds = np.linspace(0.1, 0.9, 41) * level
@@ -129,9 +135,10 @@ def scan_orientation(field: np.ndarray, step: tuple[float, float]) -> ScanOrient
     (angle_plain, curl_plain), (angle_swapped, curl_swapped) = (_turn(field, step, swap) for swap in (False, True))
     swap = curl_swapped < curl_plain
     # Swapping the axes turns the sense of the angle round.
-    angle = _snap(-angle_swapped if swap else angle_plain)
-    curls = (curl_swapped, curl_plain) if swap else (curl_plain, curl_swapped)
-    return ScanOrientation(orientation_matrix(angle, transposed=swap), angle, swap, *curls)
+    angles = {False: _snap(angle_plain), True: _snap(-angle_swapped)}
+    curls = {False: curl_plain, True: curl_swapped}
+    matrices = {s: orientation_matrix(angles[s], transposed=s) for s in (False, True)}
+    return ScanOrientation(matrices[swap], angles[swap], swap, curls[swap], curls[not swap], matrices[not swap])
 
 
 def _turn(field: np.ndarray, step: tuple[float, float], swap: bool) -> tuple[float, float]:
@@ -154,7 +161,7 @@ def _snap(angle: float) -> float:
 def snapped(matrix: np.ndarray) -> np.ndarray:
     """An orientation with its rotation taken for a multiple of 90° where it is within `SNAP` of one.
 
-    >>> snapped(orientation_matrix(91.0)).round(6).tolist()
+    >>> snapped(orientation_matrix(90.5)).round(6).tolist()
     [[0.0, 1.0], [-1.0, 0.0]]
     """
     transposed = bool(np.linalg.det(matrix) < 0)
@@ -178,7 +185,7 @@ def orientation_matrix(
 
 
 def defocus_candidates(wavelength: float, semiangle: float, window: float) -> np.ndarray:
-    """Values of C10 worth trying: every half depth of focus, as far as the probe fits half its window.
+    """Values of C10 worth trying: every half depth of focus λ/α², as far as the probe fits half its window.
 
     Args:
         wavelength: Wavelength [Å].
@@ -186,7 +193,7 @@ def defocus_candidates(wavelength: float, semiangle: float, window: float) -> np
         window: Shorter side of the probe's window [Å].
 
     Returns:
-        C10 [Å], both signs and zero.
+        C10 [Å], both signs and zero; the steps grow by a quarter beyond six depths of focus.
 
     >>> c = defocus_candidates(0.0418, 21.4, 25.6)
     >>> len(c), round(float(c.max()))
@@ -194,5 +201,9 @@ def defocus_candidates(wavelength: float, semiangle: float, window: float) -> np
     """
     alpha = 1e-3 * semiangle
     depth = wavelength / alpha**2
-    count = int(np.clip(math.floor(0.5 * window / (2 * alpha) / (0.5 * depth)), 1, 12))
-    return 0.5 * depth * np.arange(-count, count + 1)
+    most, step, values = 0.5 * window / (2 * alpha), 0.5 * depth, [0.0]
+    while values[-1] + step <= most or len(values) == 1:
+        values.append(values[-1] + step)
+        step *= 1.25 if values[-1] >= 6 * depth else 1.0
+    up = np.array(values[1:])
+    return np.concatenate([-up[::-1], [0.0], up])

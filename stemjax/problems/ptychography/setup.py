@@ -79,8 +79,8 @@ def prepare_patterns(recording: Recording, settings: PtychographySettings) -> Pa
     """
     known = calibration(recording, settings.data)
     counts = electrons(selected(recording, settings.data).counts, known.electrons_per_count, settings)
-    disk = bright_field_disk(counts.mean(axis=(0, 1)))
     sampling = known.detector_sampling
+    disk = bright_field_disk(counts.mean(axis=(0, 1)), known.semiangle / float(np.sqrt(sampling[0] * sampling[1])))
     whole = [round(c) - n // 2 for c, n in zip(disk.centre, counts.shape[2:], strict=True)]
     rest = tuple(
         (c - n // 2 - w) * s for c, n, w, s in zip(disk.centre, counts.shape[2:], whole, sampling, strict=True)
@@ -90,6 +90,7 @@ def prepare_patterns(recording: Recording, settings: PtychographySettings) -> Pa
         "disk_radius_mrad": round(disk.radius * float(np.sqrt(sampling[0] * sampling[1])), 3),
     }
     findings.update(_disk_warning(findings["disk_radius_mrad"], known.semiangle))
+    check_electrons(counts)
     matrix, found = _orientation(counts, known, settings)
     shape = (counts.shape[0], counts.shape[1])
     shifted = np.roll(counts, [-w for w in whole], axis=(2, 3)).reshape(-1, *counts.shape[2:])
@@ -124,6 +125,24 @@ def electrons(counts: np.ndarray, electrons_per_count: float, settings: Ptychogr
     return np.maximum(values, 0.0) if data.clip else values
 
 
+def check_electrons(counts: np.ndarray) -> None:
+    """Refuse fractions of the beam that are taken for electrons: their likelihood would be nearly flat.
+
+    Args:
+        counts: What will be taken for electrons [scan_y scan_x ky kx].
+
+    Raises:
+        InputError: Patterns hold less than ten electrons and the numbers are not whole.
+    """
+    mean = float(counts.sum(axis=(2, 3), dtype=float).mean())
+    sample = counts.reshape(-1, *counts.shape[2:])[:: max(1, len(counts) * counts.shape[1] // 64)]
+    if mean < 10 and not np.array_equal(sample, np.round(sample)):
+        raise InputError(
+            f"a pattern holds {mean:.3g} electrons and the numbers are not whole; are they fractions of the beam? "
+            "Set data.electrons_per_count to the electrons that one unit stands for"
+        )
+
+
 def _disk_warning(found: float, semiangle: float) -> dict[str, str]:
     if abs(found / semiangle - 1.0) < 0.1:
         return {}
@@ -148,6 +167,7 @@ def _orientation(
         "orientation": {"rotation": found.rotation, "transposed": found.transposed},
         "curl": round(found.curl, 4),
         "curl_if_transposed": round(found.other_curl, 4),
+        "other_matrix": found.other_matrix.tolist(),
     }
 
 
@@ -309,11 +329,11 @@ def make_ptychography(
         experiment: The first guess.
         execution: Where the patterns are computed.
     """
-    slices = settings.object.slices
     return make_problem(
         experiment,
         Measurement(patterns.counts),
-        forward=Diffraction(limit=None if slices == 1 else 1.0, execution=execution),
+        # No band limit: the detector sees to the corners, and what it recorded there must be explained as well.
+        forward=Diffraction(limit=None, execution=execution),
         noise=make_noise(settings),
         free=free_leaves(settings),
         priors=priors(settings, experiment),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,7 +15,6 @@ from stemjax.forward.experiment import Experiment
 from stemjax.inference.optimise import Plan, Schedule, distribute, epoch, initial
 from stemjax.inference.problem import Problem, insert, make_problem
 from stemjax.optics.electron import interaction_parameter, wavelength
-from stemjax.problems.ptychography.gauge import skewness
 from stemjax.problems.ptychography.guess import defocus_candidates, orientation_matrix, snapped
 from stemjax.problems.ptychography.settings import PtychographySettings
 from stemjax.problems.ptychography.setup import (
@@ -25,6 +24,7 @@ from stemjax.problems.ptychography.setup import (
     make_ptychography,
     window_grid,
 )
+from stemjax.problems.ptychography.sign import sign_of_phase
 
 TRIAL_SIDE = 14
 """Trials of a first guess use a square of this many scan positions from the middle of the scan."""
@@ -113,8 +113,8 @@ def first_guess(
     """The experiment to start from, with what is `auto` found by short trials.
 
     Trials reconstruct a small piece of the scan for every candidate of defocus and, unless the curl is decisive, both
-    handednesses; the best likelihood wins. For one slice the conjugate solution turned by 180° fits as well, and the
-    skewness of the phase (atoms are positive) decides.
+    handednesses; the best likelihood wins. For one slice the conjugate solution turned by 180° fits as well: where
+    neither a known defocus nor given aberrations break the tie, `sign_of_phase` decides. A known defocus is kept.
 
     Args:
         patterns: From `prepare_patterns`.
@@ -128,40 +128,84 @@ def first_guess(
     """
     written = settings.probe.defocus
     known = stored_defocus if written == "auto" else float(written)
-    ambiguous = settings.orientation == "auto"
-    if known is not None and not ambiguous:
+    if known is not None and settings.orientation != "auto":
         return patterns, make_experiment_guess(patterns, settings, C10=-known)
-    grid = window_grid(patterns.calibration, patterns.detector_shape)
-    optics = patterns.calibration
-    candidates = defocus_candidates(wavelength(optics.energy), optics.semiangle, min(grid.extent))
-    values = candidates if known is None else np.array([-known, known])
-    matrices = _matrices(patterns) if ambiguous else [patterns.matrix]
+    values = _values(patterns, known)
+    matrices = _matrices(patterns, settings, known) if settings.orientation == "auto" else [patterns.matrix]
     trials = _run_trials(patterns, settings, execution, [(m, v) for m in matrices for v in values])
-    loss, matrix, C10, skew = min(trials, key=lambda t: t[0])
-    if ambiguous:
+    best = min(trials, key=lambda t: t.loss)
+    notes = _doubts(trials, best, values, known)
+    matrix, C10 = best.matrix, best.C10
+    if settings.orientation == "auto":
         turns = [(matrix @ orientation_matrix(angle), C10) for angle in TURNS]
         turned = _run_trials(patterns, settings, execution, turns)
-        matrix = matrix @ orientation_matrix(_least([t[0] for t in turned]))
-        matrix = snapped(matrix)
+        matrix = snapped(matrix @ orientation_matrix(_least([t.loss for t in turned])))
         trials += turned
-    if report is not None:
-        report(f"{len(trials)} trials: best C10 {C10:.0f} Å, loss {loss:.1f} (worst {max(t[0] for t in trials):.1f})")
-    # Turned by 180° the conjugate fits as well; the sign of the phase tells. A stored defocus or a given orientation
-    # leaves no such freedom.
-    if ambiguous and skew < 0:
-        matrix, C10 = -matrix, -C10
-    findings = {**patterns.findings, "trials": len(trials), "guessed_C10": float(C10), "trial_skewness": round(skew, 3)}
-    if ambiguous:
-        transposed = bool(np.linalg.det(matrix) < 0)
-        turn = matrix[:, ::-1] if transposed else matrix
-        rotation = math.degrees(math.atan2(turn[0, 1], turn[0, 0]))
-        findings["orientation"] = {"rotation": round(rotation, 2), "transposed": transposed}
-        findings["matrix"] = np.round(matrix, 6).tolist()
+    findings = {**patterns.findings, "trials": len(trials)}
+    if settings.orientation == "auto" and known is None and not _breaks_the_tie(settings):
+        # Turned by 180° the conjugate fits as well; dark-field electrons and the sign of the phase tell.
+        sign, findings["sign_evidence"] = sign_of_phase(_middle(patterns), best.experiment)
+        if "uncertain" in findings["sign_evidence"]:
+            notes.append(f"the sign of C10 and a turn by 180° are a guess: {findings['sign_evidence']}")
+        matrix, C10 = sign * matrix, sign * C10
+    # A defocus that is known stays what it was; a trial only compared it.
+    C10 = C10 if known is None else -known
+    findings |= {"guessed_C10": round(float(C10), 2), "warnings": notes, "matrix": np.round(matrix, 6).tolist()}
+    if settings.orientation == "auto":
+        findings["orientation"] = described(matrix)
+    _tell(report, trials, findings)
     patterns = replace(patterns, matrix=matrix, findings=findings)
     # A trial has one slice, which lies in the middle of a thick specimen; C10 counts from its entrance.
     if known is None:
         C10 -= 0.5 * (settings.object.thickness or 0.0)
     return patterns, make_experiment_guess(patterns, settings, C10=float(C10))
+
+
+def _values(patterns: Patterns, known: float | None) -> np.ndarray:
+    """Values of C10 [Å] that are tried."""
+    if known is not None:
+        return np.array([-known])
+    grid, optics = window_grid(patterns.calibration, patterns.detector_shape), patterns.calibration
+    return defocus_candidates(wavelength(optics.energy), optics.semiangle, min(grid.extent))
+
+
+def _breaks_the_tie(settings: PtychographySettings) -> bool:
+    """Whether aberrations are given: only one of the two conjugate solutions has them with the right sign."""
+    return any(value != 0.0 for value in settings.probe.aberrations.values())
+
+
+def _doubts(trials: list[Trial], best: Trial, values: np.ndarray, known: float | None) -> list[str]:
+    """What makes a first guess doubtful, in words."""
+    worst = max(t.loss for t in trials)
+    notes = []
+    if len(trials) > 4 and worst - best.loss < 0.02 * abs(best.loss):
+        notes.append(f"trials of defocus and orientation hardly differ (loss {best.loss:.5g} to {worst:.5g})")
+    if known is None and abs(best.start) >= np.abs(values).max():
+        notes.append(f"the best defocus lies at the end of what was tried (C10 {best.start:.4g} Å); give probe.defocus")
+    return notes
+
+
+def _tell(report: Callable[[str], None] | None, trials: list[Trial], findings: dict[str, Any]) -> None:
+    if report is None:
+        return
+    losses = [t.loss for t in trials]
+    line = f"{len(trials)} trials (loss {min(losses):.5g} to {max(losses):.5g}): C10 {findings['guessed_C10']:.4g} Å"
+    if "rotation" in (turn := findings.get("orientation", {})):
+        line += f", scan turned by {turn['rotation']:g}°, " + ("transposed" if turn["transposed"] else "not transposed")
+    report(line)
+    for note in findings["warnings"]:
+        report(f"warning: {note}")
+
+
+def described(matrix: np.ndarray) -> dict[str, Any]:
+    """Rotation [degree] and transposition of an orientation matrix.
+
+    >>> described(orientation_matrix(30.0, transposed=True))
+    {'rotation': 30.0, 'transposed': True}
+    """
+    transposed = bool(np.linalg.det(matrix) < 0)
+    turn = matrix[:, ::-1] if transposed else matrix
+    return {"rotation": round(math.degrees(math.atan2(turn[0, 1], turn[0, 0])), 2), "transposed": transposed}
 
 
 def _least(losses: list[float]) -> float:
@@ -174,11 +218,26 @@ def _least(losses: list[float]) -> float:
     return TURNS[best] + float(np.clip(offset, -step, step))
 
 
-def _matrices(patterns: Patterns) -> list[np.ndarray]:
-    """The orientation that the curl prefers; the other handedness too where the curl does not decide."""
-    found, other = patterns.findings["curl"], patterns.findings["curl_if_transposed"]
-    swap = np.array([[0.0, 1.0], [1.0, 0.0]])
-    return [patterns.matrix] if other > 1.5 * found else [patterns.matrix, patterns.matrix @ swap]
+def _matrices(patterns: Patterns, settings: PtychographySettings, known: float | None) -> list[np.ndarray]:
+    """Orientations worth trying: the handedness of less curl, the other one where the curl does not decide.
+
+    Each also turned by 180° where only the likelihood can tell: with a known defocus or given aberrations.
+    """
+    found = patterns.findings
+    decided = found["curl_if_transposed"] > 1.5 * found["curl"]
+    matrices = [patterns.matrix] if decided else [patterns.matrix, np.array(found["other_matrix"])]
+    tied = known is None and not _breaks_the_tie(settings)
+    return matrices if tied else [s * m for m in matrices for s in (1.0, -1.0)]
+
+
+class Trial(NamedTuple):
+    """A short reconstruction of a piece: loss, orientation, C10 before and after [Å], and what was found."""
+
+    loss: float
+    matrix: np.ndarray
+    start: float
+    C10: float
+    experiment: Experiment
 
 
 def _run_trials(
@@ -186,8 +245,8 @@ def _run_trials(
     settings: PtychographySettings,
     execution: Execution,
     choices: Iterable[tuple[np.ndarray, float]],
-) -> list[tuple[float, np.ndarray, float, float]]:
-    """(loss, matrix, C10 after the trial, skewness) of every choice; one compilation serves all."""
+) -> list[Trial]:
+    """A trial of every choice of orientation and C10; one compilation serves all."""
     piece = _middle(patterns)
     plain = settings.model_copy(
         update={
@@ -210,11 +269,12 @@ def _run_trials(
             free=["specimen.phase", "probe.aberrations.C10"],
         )
         spread = distribute(problem, execution) if spread is None else spread.replace(experiment=guess)
-        results.append((*_trial(spread, problem, execution), matrix))
-    return [(loss, matrix, C10, skew) for loss, C10, skew, matrix in results]
+        loss, found = _trial(spread, problem, execution)
+        results.append(Trial(loss, matrix, C10, float(found.probe.aberrations.C10), found))
+    return results
 
 
-def _trial(spread: Problem, problem: Problem, execution: Execution) -> tuple[float, float, float]:
+def _trial(spread: Problem, problem: Problem, execution: Execution) -> tuple[float, Experiment]:
     guess = problem.experiment
     rates = {"specimen.phase": 0.05, "probe.aberrations.C10": natural_rate("probe.aberrations.C10", guess)}
     plan = Plan(rates=rates, batch=32, execution=execution)
@@ -222,8 +282,7 @@ def _trial(spread: Problem, problem: Problem, execution: Execution) -> tuple[flo
     for number in range(TRIAL_EPOCHS):
         state, values = epoch(spread, state, plan, number, records)
         loss = float(values.mean())
-    found = insert(problem, jax.tree.map(np.array, state.z))
-    return (loss if math.isfinite(loss) else math.inf), float(found.probe.aberrations.C10), skewness(found)
+    return (loss if math.isfinite(loss) else math.inf), insert(problem, jax.tree.map(np.array, state.z))
 
 
 def _middle(patterns: Patterns) -> Patterns:
@@ -248,8 +307,3 @@ def _roomy(experiment: Experiment) -> Experiment:
     origin_y, origin_x = np.asarray(scan.positions).mean(axis=0) - 0.5 * shape.max() * sampling
     grid = type(specimen.grid)((int(shape.max()), int(shape.max())), specimen.grid.sampling)
     return experiment.replace(specimen=make_object(grid, origin=(float(origin_y), float(origin_x))))
-
-
-def diagnostics_of(experiment: Experiment) -> dict[str, Any]:
-    """Numbers that a report shows beside the result, as plain values."""
-    return {"dose": float(experiment.dose), "skewness": round(skewness(experiment), 4)}
