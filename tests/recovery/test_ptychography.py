@@ -10,10 +10,11 @@ import stemjax as sj
 from stemjax.forward.recording import Recording
 from stemjax.inference.optimise import optimise
 from stemjax.metrics.phase_error import phase_error
-from stemjax.problems.ptychography.gauge import fix_gauge, scanned_area
+from stemjax.problems.ptychography.gauge import fix_gauge, scanned_area, skewness
 from stemjax.problems.ptychography.guess import bright_field_disk, orientation_matrix, scan_orientation
 from stemjax.problems.ptychography.settings import PtychographySettings
 from stemjax.problems.ptychography.setup import make_ptychography, prepare_patterns
+from stemjax.problems.ptychography.sign import sign_of_phase
 from stemjax.problems.ptychography.solve import first_guess, make_plan
 
 ENERGY, SEMIANGLE, SIDE, STEP = 80e3, 21.4, 14, 0.7
@@ -294,3 +295,88 @@ def test_negative_and_missing_counts_are_refused():
     broken[0, 0, 0, 0] = -3.0
     with pytest.raises(sj.InputError, match=r"data\.offset"):
         prepare_patterns(replace(base, counts=broken), choice)
+
+
+def honeycomb(grid, width=0.3, height=0.3, bond=1.42):
+    """Graphene-like: light atoms around dark hexagons."""
+    a, (y, x), phase = bond * np.sqrt(3), grid.coordinates(), np.zeros(grid.shape)
+    sites = [(0.0, 0.0), (bond, 0.0), (1.5 * bond, a / 2), (2.5 * bond, a / 2)]
+    for i in range(-2, int(grid.extent[1] / a) + 3):
+        for j in range(-2, int(grid.extent[0] / (3 * bond)) + 3):
+            for sy, sx in sites:
+                phase += height * np.exp(-((y - 3 * j * bond - sy) ** 2 + (x - i * a - sx) ** 2) / (2 * width**2))
+    return phase
+
+
+def test_dark_field_decides_the_sign_where_skewness_misleads():
+    grid = sj.make_grid(PIXELS + 60, 1e3 * sj.wavelength(ENERGY) / (PIXELS * 1.8))
+    phase = honeycomb(grid)
+    truth = scene(C10=60.0, phases=phase[None])
+    patterns = prepare_patterns(recording(recorded(truth)), settings(orientation="as-is"))
+    # What a short trial sees: the lattice at low resolution, where the dark hexagons stand out and not the atoms.
+    ky, kx = grid.frequencies()
+    blurred = np.fft.ifft2(np.fft.fft2(phase) * (np.hypot(ky, kx) < 0.55)).real
+    for sign in (1.0, -1.0):
+        trial = truth.replace(specimen=truth.specimen.replace(phase=sign * blurred[None]))
+        assert sign * skewness(trial) < -0.3
+        found, evidence = sign_of_phase(patterns, trial)
+        assert found == sign
+        assert "scattered electrons follow" in evidence
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_known_defocus_is_kept_and_decides_the_half_turn(thin, turned):
+    _, counts = thin
+    flipped = np.ascontiguousarray(counts[:, :, ::-1, ::-1]) if turned else counts
+    choice = settings(probe={"defocus": -90.0})
+    patterns, guess = first_guess(prepare_patterns(recording(flipped), choice), choice, sj.Execution(2, 1))
+    assert float(guess.probe.aberrations.C10) == 90.0
+    np.testing.assert_allclose(patterns.matrix, -np.eye(2) if turned else np.eye(2), atol=0.1)
+
+
+def test_given_aberrations_decide_the_half_turn():
+    truth = scene(C10=60.0, aberrations={"C12a": 50.0, "C21a": 3000.0})
+    counts = np.ascontiguousarray(recorded(truth)[:, :, ::-1, ::-1])
+    choice = settings(probe={"aberrations": {"C12a": 50.0, "C21a": 3000.0}})
+    # Seen on a detector turned by 180° the odd aberration has the other sign: the scan must be turned, not the lens.
+    patterns, guess = first_guess(prepare_patterns(recording(counts), choice), choice, sj.Execution(2, 1))
+    matrix = patterns.matrix
+    losses = {}
+    for sign in (1.0, -1.0):
+        trial = replace(patterns, matrix=sign * matrix)
+        problem = make_ptychography(
+            trial,
+            choice,
+            guess.replace(
+                scan=guess.scan.replace(
+                    positions=sign * (guess.scan.positions - guess.scan.centre[None]) + guess.scan.centre[None]
+                )
+            ),
+            sj.Execution(2, 1),
+        )
+        losses[sign] = optimise(problem, make_plan(choice, guess, sj.Execution(2, 1)), 8).loss[-1]
+    assert losses[1.0] < losses[-1.0]
+
+
+@pytest.mark.parametrize(("side", "radius"), [(256, 8.0), (256, 10.0), (128, 5.0)])
+def test_small_disk_in_a_wide_halo_is_found(side, radius):
+    y, x = np.mgrid[:side, :side]
+    centre = (side / 2 + 6.0, side / 2)
+    disk = np.clip(radius - np.hypot(y - centre[0], x - centre[1]) + 0.5, 0, 1)
+    halo = np.exp(-((y - side / 2) ** 2 + (x - side / 2) ** 2) / (2 * (3 * radius) ** 2))
+    mean = disk / disk.sum() + 0.02 * halo / halo.sum()
+    found = bright_field_disk(mean, expected=radius)
+    np.testing.assert_allclose(found.centre, centre, atol=0.3)
+    assert abs(found.radius - radius) < 0.5
+
+
+def test_fractions_of_the_beam_are_not_taken_for_electrons(thin):
+    _, counts = thin
+    with pytest.raises(sj.InputError, match="fractions of the beam"):
+        prepare_patterns(recording(counts / counts.sum(axis=(2, 3), keepdims=True)), settings(orientation="as-is"))
+
+
+def test_scan_beside_the_specimen_is_refused():
+    truth = scene()
+    with pytest.raises(sj.InputError, match="beside the specimen"):
+        sj.make_experiment(truth.probe, truth.specimen, sj.make_scan(np.array([[-5.0, 3.0]])))

@@ -25,8 +25,8 @@ def sign_of_phase(patterns: Patterns, experiment: Experiment) -> tuple[int, str]
     .. math:: s = \operatorname{sign} \operatorname{corr}_i \left( \sum_{|\alpha| > 1.15 \alpha_0} n_i,\;
         \int |\psi(r - r_i)|^2 \varphi(r) \, d^2 r \right)
 
-    Where that correlation is within three of its standard errors, the skewness of the phase decides: heavy atoms on a
-    dark ground make it positive, but low resolution can turn it.
+    Where that correlation is within two of its standard errors, the skewness of the phase decides: heavy atoms on a
+    dark ground make it positive, but low resolution can turn it. Weak or conflicting evidence is called uncertain.
 
     Args:
         patterns: The piece of the scan that was tried, zero frequency in the corner.
@@ -41,14 +41,14 @@ def sign_of_phase(patterns: Patterns, experiment: Experiment) -> tuple[int, str]
         float(np.mean((scattered - scattered.mean()) * (under - under.mean())) / spread) if spread > 0 else 0.0
     )
     error = 1.0 / np.sqrt(max(len(scattered) - 3, 1))
-    if abs(correlation) > 3 * error:
-        return (
-            1 if correlation > 0 else -1
-        ), f"scattered electrons follow the phase, correlation {abs(correlation):.2f}"
     skew = skewness(experiment)
-    weak = "uncertain: " if abs(skew) < 0.3 else ""
+    if abs(correlation) > 2 * error:
+        doubt = "uncertain: " if abs(correlation) < 3 * error or (correlation * skew < 0 and abs(skew) > 0.3) else ""
+        words = f"{doubt}scattered electrons follow the phase, correlation {abs(correlation):.2f} ± {error:.2f}"
+        return (1 if correlation > 0 else -1), words
+    doubt = "uncertain: " if abs(skew) < 1.0 else ""
     return (1 if skew >= 0 else -1), (
-        f"{weak}scattered electrons tell nothing (correlation {correlation:.2f} ± {error:.2f}), "
+        f"{doubt}scattered electrons tell nothing (correlation {correlation:.2f} ± {error:.2f}), "
         f"skewness of the phase {abs(skew):.2f}"
     )
 
