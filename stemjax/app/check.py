@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-
 from stemjax.app.config import load_config
 from stemjax.app.derived_optics import Optics, depth_of_focus, optics
-from stemjax.app.estimate import Size, epoch_time, memory, object_shape
+from stemjax.app.estimate import epoch_time, machine_memory, memory, memory_trouble, problem_size, processors
 from stemjax.app.progress import duration
 from stemjax.app.simulation_settings import SimulationSettings
+from stemjax.app.survey import refuse, survey, suspicions
 from stemjax.core.errors import InputError
 from stemjax.forward.recording import Recording
 from stemjax.optics.electron import wavelength
 from stemjax.problems.ptychography.calibration import Calibration, calibration, selected_shape
 from stemjax.problems.ptychography.settings import PtychographySettings
-
-SAMPLED_PATTERNS = 64
-"""Patterns that are read to estimate the dose."""
-
-
-def mean_counts(recording: Recording) -> float:
-    """Mean counts in a pattern, from `SAMPLED_PATTERNS` patterns spread over the scan."""
-    ny, nx = recording.scan_shape
-    places = np.unique(np.linspace(0, ny * nx - 1, SAMPLED_PATTERNS).astype(int))
-    sums = [float(np.asarray(recording.counts[p // nx, p % nx], dtype=np.float64).sum()) for p in places]
-    return float(np.mean(sums))
 
 
 def check_config(path: str | Path, overrides: Iterable[str] = ()) -> list[str]:
@@ -81,6 +68,7 @@ def simulation_remarks(settings: SimulationSettings, largest: float) -> Iterator
 
 def _ptychography(settings: PtychographySettings) -> Iterator[tuple[str, str]]:
     from stemjax.io import read_recording
+    from stemjax.io.checks import check_order
 
     data = settings.data
     recording = read_recording(
@@ -93,14 +81,43 @@ def _ptychography(settings: PtychographySettings) -> Iterator[tuple[str, str]]:
         lazy=True,
     )
     known, shape = calibration(recording, data), selected_shape(recording, data)
+    if data.axes is None:
+        check_order(recording.counts, Path(data.file).name)
+    seen = survey(recording, data)
+    refuse(seen, data, settings.solver.noise)
+    check_scan(settings, shape)
     c10 = known_c10(settings, recording)
     derived = optics(known, shape[2:], c10 or 0.0)
-    dark = data.offset * math.prod(recording.detector_shape)
-    electrons = known.electrons_per_count * (mean_counts(recording) - dark)
+    electrons = known.electrons_per_count * float(seen.pattern.sum())
     yield from _data_table(known, shape, electrons, gain_told=recording.electrons_per_count is not None)
     yield from _optics_table(derived, c10)
-    yield from _cost_table(settings, derived, known, shape)
+    yield from _cost_table(settings, known, shape)
     yield from (("remark", text) for text in remarks(known, derived, electrons, c10))
+    yield from (("remark", text) for text in suspicions(seen, known, data))
+    yield from (("remark", text) for text in idle(settings))
+    if (trouble := memory_trouble(settings, known, shape, machine_memory())) is not None:
+        yield "remark", f"{trouble}; stemjax run will refuse it"
+
+
+def check_scan(settings: PtychographySettings, shape: tuple[int, ...]) -> None:
+    """Refuse a scan that is too small for its orientation to be found."""
+    if settings.orientation == "auto" and min(shape[:2]) < 3:
+        raise InputError(
+            f"a scan of {shape[0]} × {shape[1]} points is too small to find its orientation; set orientation: as-is"
+        )
+
+
+def idle(settings: PtychographySettings) -> Iterator[str]:
+    """Unknowns that will never be free, because their first epoch is not reached."""
+    epochs, refine = settings.solver.epochs, settings.refine
+    entries = {name: getattr(refine, name) for name in type(refine).model_fields}
+    entries |= {f"aberrations.{name}": entry for name, entry in refine.aberrations.items()}
+    for name, entry in entries.items():
+        if getattr(entry, "start", 0) >= max(epochs, 1):
+            yield (
+                f"refine.{name} begins after {entry.start} epochs, solver.epochs is {epochs}: it will not be refined; "
+                "give more epochs or an earlier start"
+            )
 
 
 def known_c10(settings: PtychographySettings, recording: Recording) -> float | None:
@@ -136,20 +153,9 @@ def _optics_table(derived: Optics, c10: float | None) -> Iterator[tuple[str, str
 
 
 def _cost_table(
-    settings: PtychographySettings, derived: Optics, known: Calibration, shape: tuple[int, int, int, int]
+    settings: PtychographySettings, known: Calibration, shape: tuple[int, int, int, int]
 ) -> Iterator[tuple[str, str]]:
-    size = Size(
-        patterns=shape[0] * shape[1],
-        detector=shape[2:],
-        object_shape=object_shape(
-            shape[:2], known.scan_step, derived.pixel, derived.window, padding=settings.object.padding
-        ),
-        slices=settings.object.slices,
-        modes=settings.probe.modes,
-        channels=2 if settings.object.kind == "complex" else 1,
-        itemsize=8 if settings.solver.dtype == "float64" else 4,
-    )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    size, cores = problem_size(settings, known, shape), processors()
     devices = cores if settings.solver.devices == "auto" else settings.solver.devices
     needs = memory(size, settings.solver.batch, devices)
     seconds, used = epoch_time(size, min(cores, devices)), min(cores, devices)
@@ -165,12 +171,21 @@ def remarks(known: Calibration, derived: Optics, electrons: float, c10: float | 
         yield f"the detector ends at {derived.largest_angle:.1f} mrad, inside the beam; check data.detector_sampling"
     if c10 is not None and 2 * derived.probe_radius > min(derived.window):
         yield "the probe is wider than the window; check data.detector_sampling and probe.defocus"
-    if c10 is not None and derived.overlap < 0.6:
+    if derived.overlap < 0:
+        yield gap(known, derived, at_focus=c10 is None)
+    elif c10 is not None and derived.overlap < 0.6:
         yield f"neighbouring probes overlap by {100 * derived.overlap:.0f} %; below 60 % the object is ill determined"
-    if electrons <= 0:
-        raise InputError("the patterns hold no electrons; check data.key and data.crop")
     if electrons < 50:
         yield f"{electrons:.3g} electrons a pattern are few; give a prior (prior.total_variation) and noise: poisson"
+
+
+def gap(known: Calibration, derived: Optics, *, at_focus: bool = False) -> str:
+    """What to say where neighbouring probes do not touch."""
+    where = "in focus the probe" if at_focus else "the probe"
+    return (
+        f"{where} is {2 * derived.probe_radius:.3g} Å wide, less than the step of {max(known.scan_step):g} Å: patterns "
+        "do not overlap and ptychography cannot join them; check data.scan_step, or record with more defocus"
+    )
 
 
 def _aligned(table: list[tuple[str, str]]) -> list[str]:

@@ -77,10 +77,8 @@ def load(path: Path, fingerprint: str) -> Checkpoint:
             if file.attrs.get("sha256") != digest(file):
                 raise ValueError("its checksum does not fit its contents")
             stored = file["fingerprint"].asstr()[()]
-            if stored != fingerprint:
-                raise InputError(
-                    f"{path} belongs to another run ({_difference(stored, fingerprint)}); run without --resume"
-                )
+            if (other := difference(stored, fingerprint)) is not None:
+                raise InputError(f"{path} belongs to another run ({other}); run without --resume")
             flat: dict[str, np.ndarray] = {}
             file["state"].visititems(
                 lambda name, node: flat.update({name: node[()]}) if isinstance(node, h5py.Dataset) else None
@@ -115,8 +113,10 @@ def restore(template: State, checkpoint: Checkpoint) -> State:
     return jax.tree.unflatten(jax.tree.structure(template), found)
 
 
-def _difference(stored: str, wanted: str) -> str:
-    """Which entries of two fingerprints differ."""
+def difference(stored: str, wanted: str) -> str | None:
+    """Which entries of two fingerprints differ; None where they agree."""
+    if stored == wanted:
+        return None
     try:
         old, new = json.loads(stored), json.loads(wanted)
         return ", ".join(sorted(k for k in {*old, *new} if old.get(k) != new.get(k)))[:200] or "other contents"

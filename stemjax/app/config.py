@@ -142,9 +142,18 @@ def _check_files(settings: AnySettings, document: Document) -> None:
         if text is None or Path(text).exists():
             continue
         path = Path(text)
-        names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = nearest(path.name, names) if names else f"there is no folder {path.parent}"
+        hint = _beside(path, section)
         raise InputError(f"{document.place((section, name))}: {section}.{name}: no file {path}; {hint}")
+
+
+def _beside(path: Path, section: str) -> str:
+    """What lies where a file was looked for: data beside data, else the nearest names."""
+    if section == "data":
+        from stemjax.io.failures import what_is_there
+
+        return what_is_there(path)
+    names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    return nearest(path.name, names) if names else f"there is no folder {path.parent}"
 
 
 def _messages(error: ValidationError, document: Document, model: type[BaseModel]) -> list[str]:

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+
+from stemjax.app.derived_optics import optics
+from stemjax.core.errors import InputError
+from stemjax.io.atomic import size_text
+from stemjax.problems.ptychography.calibration import Calibration
+from stemjax.problems.ptychography.settings import PtychographySettings
 
 SLICE_SECONDS = 0.4e-3
 """Time of value and gradient for one slice of one mode of one 128 × 128 pattern on two CPU cores, single precision [s].
@@ -88,6 +97,110 @@ def memory(size: Size, batch: int, devices: int = 1) -> dict[str, float]:
         "batch": size.itemsize * (batch * pixels + waves),
     }
     return needs | {"total": float(sum(needs.values()))}
+
+
+def problem_size(settings: PtychographySettings, known: Calibration, shape: tuple[int, int, int, int]) -> Size:
+    """The size of the problem that a configuration states.
+
+    Args:
+        settings: The configuration.
+        known: Calibration in force.
+        shape: Counts [scan_y scan_x ky kx] after crop and bin.
+    """
+    derived, scan, detector = optics(known, shape[2:]), shape[:2], shape[2:]
+    return Size(
+        patterns=scan[0] * scan[1],
+        detector=detector,
+        object_shape=object_shape(
+            scan, known.scan_step, derived.pixel, derived.window, padding=settings.object.padding
+        ),
+        slices=settings.object.slices,
+        modes=settings.probe.modes,
+        channels=2 if settings.object.kind == "complex" else 1,
+        itemsize=8 if settings.solver.dtype == "float64" else 4,
+    )
+
+
+def processors() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine_memory() -> float:
+    """Memory that this process may use [byte]: the machine's, or less where a container sets a limit."""
+    try:
+        present = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):  # not every system tells
+        return math.inf
+    try:
+        return min(present, float(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no control group, or "max"
+        return present
+
+
+def memory_trouble(
+    settings: PtychographySettings, known: Calibration, shape: tuple[int, int, int, int], present: float
+) -> str | None:
+    """What takes more memory than there is, and what would fit; None where all fits.
+
+    Args:
+        settings: The configuration.
+        known: Calibration in force.
+        shape: Counts [scan_y scan_x ky kx] after crop and bin.
+        present: Memory that there is [byte].
+    """
+
+    def needs(changed: PtychographySettings) -> float:
+        devices = processors() if changed.solver.devices == "auto" else changed.solver.devices
+        batch = min(changed.solver.batch, shape[0] * shape[1])
+        return memory(problem_size(changed, known, shape), batch, devices)["total"]
+
+    if (total := needs(settings)) <= present:
+        return None
+    large = f"the run would take {size_text(total)} of memory, there are {size_text(present)}"
+    saved = {
+        (section, name): needs(_with(settings, section, name, least))
+        for section, name, least in KEYS
+        if getattr(getattr(settings, section), name) not in (None, least)
+    }
+    if not saved or min(saved.values()) > present:
+        return f"{large}; use a part of the scan (data.crop) or larger detector pixels (data.bin: 2)"
+    section, name = min(saved, key=lambda key: saved[key])
+    given = getattr(getattr(settings, section), name)
+    fits = largest(lambda value: needs(_with(settings, section, name, value)) <= present, given)
+    return f"{large}; {section}.{name} = {given:g} is too much, at most {fits} fits"
+
+
+KEYS = (("object", "slices", 1), ("object", "padding", 0.0), ("probe", "modes", 1))
+"""Entries of a configuration that memory grows with, and the least value of each."""
+
+
+def _with(settings: PtychographySettings, section: str, name: str, value: float) -> PtychographySettings:
+    part = getattr(settings, section).model_copy(update={name: value})
+    return settings.model_copy(update={section: part})
+
+
+def largest(fits: Callable[[int], bool], given: float) -> int:
+    """The largest whole number below a given one that fits, where smaller ones fit better.
+
+    >>> largest(lambda n: n * n < 50, 1e9)
+    7
+    """
+    low, high = 0, int(given)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def check_memory(settings: PtychographySettings, known: Calibration, shape: tuple[int, int, int, int]) -> None:
+    """Refuse a run that needs more memory than there is, before it takes any.
+
+    Raises:
+        InputError: It does; the message names the key and what fits.
+    """
+    if (trouble := memory_trouble(settings, known, shape, machine_memory())) is not None:
+        raise InputError(trouble)
 
 
 def epoch_time(size: Size, cores: int) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from stemjax.app.config import PROBLEMS
@@ -38,7 +37,7 @@ def write_config(problem: str, file: Path, target: Path | None = None, *, force:
     if target.exists() and not force:
         raise InputError(f"{target} exists; choose another name with -o, or --force to replace it")
     if not file.is_file():
-        raise InputError(f"no file {file}; give the path of {'the data' if problem == 'ptychography' else 'the atoms'}")
+        raise InputError(f"no file {file}; give the path of {_wanted(file, problem)}")
     from stemjax.io import read_recording, write_atomically
 
     name = _relative(file, target)
@@ -142,12 +141,16 @@ def _told(name: str, value: object, otherwise: str = "") -> str:
     return otherwise if value is None else f"  # from the file: {with_unit(name, value)}"
 
 
+def _wanted(file: Path, problem: str) -> str:
+    from stemjax.io.failures import what_is_there
+
+    return f"the data; {what_is_there(file)}" if problem == "ptychography" else "the atoms"
+
+
 def _relative(file: Path, target: Path) -> str:
-    """The file as seen from the folder of the configuration, or whole where they share no drive."""
-    try:
-        return os.path.relpath(file.resolve(), target.resolve().parent)
-    except ValueError:
-        return str(file.resolve())
+    """The file as seen from the folder of the configuration where it lies in it, else its whole path."""
+    place, folder = file.resolve(), target.resolve().parent
+    return place.relative_to(folder).as_posix() if place.is_relative_to(folder) else str(place)
 
 
 def _quoted(text: str) -> str:

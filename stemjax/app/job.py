@@ -3,50 +3,42 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import jax
 import numpy as np
 
-from stemjax.app.checkpoint import Checkpoint, load, restore, save
+from stemjax.app.check import gap, idle
+from stemjax.app.checkpoint import Checkpoint, difference, load
 from stemjax.app.config import plain_settings
+from stemjax.app.derived_optics import optics
+from stemjax.app.epochs import CHECKPOINT, Job, Progress, iterate
+from stemjax.app.estimate import check_memory
+from stemjax.app.folder import claimed
+from stemjax.app.interruption import watched
+from stemjax.app.misfit import ending
 from stemjax.app.progress import Reporter
 from stemjax.app.provenance import provenance
-from stemjax.core.executor import Execution, plan, replicate
+from stemjax.app.survey import survey, suspicions
+from stemjax.core.errors import InputError
+from stemjax.core.executor import Execution, plan
 from stemjax.forward.recording import Recording
-from stemjax.inference.optimise import Plan, State, distribute, diverged, epoch, initial, mean_loss
 from stemjax.inference.problem import Problem, insert
 from stemjax.inference.result import Named, Result
 from stemjax.io import read_recording, read_result, write_result
 from stemjax.io.checks import check_order
 from stemjax.io.probe import probe
 from stemjax.metrics.truth import against_truth
+from stemjax.problems.ptychography.calibration import calibration, selected_shape
 from stemjax.problems.ptychography.outcome import make_result
 from stemjax.problems.ptychography.settings import PtychographySettings
 from stemjax.problems.ptychography.setup import Patterns, make_experiment_guess, make_ptychography, prepare_patterns
-from stemjax.problems.ptychography.solve import first_guess, make_plan
+from stemjax.problems.ptychography.solve import first_guess
 
-RESULT, CHECKPOINT = "result.h5", "checkpoint.h5"
-
-
-@dataclass
-class Progress:
-    """How far a run has come: state as numpy arrays, epochs done, loss and seconds of each, loss at the start."""
-
-    state: State
-    epochs: int = 0
-    loss: list[float] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    first: float = np.inf
-    status: str = ""
-    success: bool = True
+RESULT = "result.h5"
 
 
 def run_job(
@@ -56,44 +48,126 @@ def run_job(
     reporter: Reporter,
     *,
     truth: Path | None = None,
+    force: bool = True,
 ) -> Result:
     """Reconstruct what a configuration describes and write result and report.
 
     Args:
         settings: The configuration, paths absolute.
         folder: Folder of the results; made if it does not exist.
-        resume: Go on from the checkpoint in the folder, if there is one.
+        resume: Go on from the checkpoint in the folder; a result that is complete only gets its report.
         reporter: Told what happens.
         truth: A result file with the true object and positions, to compare with.
+        force: Whether a finished result in the folder may be replaced.
 
     Returns:
         The result, as written to `result.h5`.
 
     Raises:
-        InputError: Something given cannot be used; nothing was written.
-        KeyboardInterrupt: The job was told to end (SIGINT, SIGTERM); a checkpoint was written.
+        InputError: Something given cannot be used, nothing was written; or no report could be written.
+        KeyboardInterrupt: The job was told to end (SIGINT, SIGTERM); the message says what is on the disk.
     """
-    recording = read_data(settings)
-    folder.mkdir(parents=True, exist_ok=True)
-    origin = provenance(seed=settings.solver.seed, source=Path(settings.data.file))
-    marks = fingerprint(settings, origin)
-    stored = load(folder / CHECKPOINT, marks) if resume and (folder / CHECKPOINT).exists() else None
-    if resume and stored is None:
-        reporter.message(f"no checkpoint in {folder}; starting from the beginning")
-    execution = plan(None if settings.solver.devices == "auto" else settings.solver.devices)
-    patterns, problem = _problem(recording, settings, execution, stored, reporter)
+    with claimed(folder), watched(_advice(folder, resume)) as signals:
+        if (folder / RESULT).exists() and not resume and not force:
+            raise InputError(
+                f"{folder / RESULT} is the result of a finished run; choose another folder with -o, or --force to "
+                "replace it"
+            )
+        recording = read_data(settings)
+        _accept(recording, settings, reporter)
+        origin = provenance(seed=settings.solver.seed, source=Path(settings.data.file))
+        marks = fingerprint(settings, origin)
+        result = _finished(folder, marks, reporter) if resume else None
+        complete = result is not None
+        if result is None:
+            job = Job(settings, folder, reporter, signals, marks)
+            result = _solve(job, recording, _stored(job, resume), origin, truth)
+        signals.hasty(f"{folder / RESULT} is complete; `stemjax report {folder}` writes the report")
+        if settings.output.report:
+            _report(result, folder, reporter)
+        (reporter.message if complete else reporter.finish)(result.status)
+    return result
+
+
+def _advice(folder: Path, resume: bool) -> str:
+    """What a person is told at a signal before this run has written anything."""
+    if (folder / CHECKPOINT).exists() and resume:
+        return "the checkpoint is as it was; go on from it with --resume"
+    return "no checkpoint was written yet; run it again from the beginning"
+
+
+def _accept(recording: Recording, settings: PtychographySettings, reporter: Reporter) -> None:
+    """Refuse a problem that does not fit into memory; tell what looks wrong in data and configuration."""
+    known, shape = calibration(recording, settings.data), selected_shape(recording, settings.data)
+    check_memory(settings, known, shape)
+    for text in (*idle(settings), *suspicions(survey(recording, settings.data), known, settings.data)):
+        reporter.message(f"warning: {text}")
+
+
+def _finished(folder: Path, marks: str, reporter: Reporter) -> Result | None:
+    """The result of the same run, if it is complete; None where there is a checkpoint or no result."""
+    if (folder / CHECKPOINT).exists() or not (folder / RESULT).exists():
+        return None
+    result = read_result(folder / RESULT)
+    if (other := difference(_marks(result.config, result.provenance), marks)) is not None:
+        raise InputError(
+            f"{folder / RESULT} belongs to another run ({other}) and there is no checkpoint; choose another folder "
+            "with -o, or --force instead of --resume"
+        )
+    reporter.message(f"{folder / RESULT} is complete; only the report is written. To start over: --force")
+    return result
+
+
+def _stored(job: Job, resume: bool) -> Checkpoint | None:
+    """The checkpoint to go on from, if that is wanted."""
+    path = job.folder / CHECKPOINT
+    if resume and path.exists():
+        return load(path, job.marks)
+    if resume:
+        job.reporter.message(f"no checkpoint in {job.folder}; starting from the beginning")
+    elif path.exists():
+        job.reporter.message(f"warning: {path} of an earlier run will be replaced; --resume would go on from it")
+    return None
+
+
+def _solve(
+    job: Job, recording: Recording, stored: Checkpoint | None, origin: dict[str, Any], truth: Path | None
+) -> Result:
+    """From the recording to `result.h5`; the checkpoint goes when the result is on the disk."""
+    devices = job.settings.solver.devices
+    execution = plan(None if devices == "auto" else devices)
+    patterns, problem = _problem(recording, job.settings, execution, stored, job.reporter)
+    _warn(patterns, problem, job.reporter)
+    done = iterate(job, problem, execution, stored, patterns)
+    result = _finish(problem, done, job.settings, patterns, origin, truth)
+    write_result(job.folder / RESULT, result)
+    (job.folder / CHECKPOINT).unlink(missing_ok=True)
+    return result
+
+
+def _warn(patterns: Patterns, problem: Problem, reporter: Reporter) -> None:
+    """Say what looks wrong in the first guess."""
     if "warning" in patterns.findings:
         reporter.message(f"warning: {patterns.findings['warning']}")
-    done = _iterate(problem, settings, execution, stored, folder, reporter, marks, patterns)
-    result = _finish(problem, done, settings, patterns, origin, truth)
-    write_result(folder / RESULT, result)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    if settings.output.report:
-        from stemjax.report.page import write_report
+    known = patterns.calibration
+    derived = optics(known, patterns.detector_shape, float(problem.experiment.probe.aberrations.C10))
+    if derived.overlap < 0:
+        reporter.message(f"warning: {gap(known, derived)}")
 
+
+def _report(result: Result, folder: Path, reporter: Reporter) -> None:
+    """Write the report; whatever fails there, the result is safe, and the message says so."""
+    from stemjax.report.page import write_report
+
+    try:
         reporter.message(f"report: {write_report(result, folder)}")
-    reporter.finish(result.status)
-    return result
+    except Exception as error:  # drawing can fail in many ways
+        name = getattr(error, "filename", None) or folder / "report"
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
+        raise InputError(
+            f"cannot write {name}: {reason}; the result {folder / RESULT} is complete: `stemjax report {folder}` "
+            "writes the report when that is mended"
+        ) from error
 
 
 def read_data(settings: PtychographySettings) -> Recording:
@@ -104,7 +178,13 @@ def read_data(settings: PtychographySettings) -> Recording:
     data = settings.data
     probe(data.file)
     recording = read_recording(
-        data.file, key=data.key, scan_shape=data.scan_shape, axes=data.axes, format=data.format, optics=data.optics()
+        data.file,
+        key=data.key,
+        scan_shape=data.scan_shape,
+        axes=data.axes,
+        format=data.format,
+        optics=data.optics(),
+        lazy=data.crop is not None,
     )
     if data.axes is None:
         check_order(recording.counts, Path(data.file).name)
@@ -113,9 +193,12 @@ def read_data(settings: PtychographySettings) -> Recording:
 
 def fingerprint(settings: PtychographySettings, origin: dict[str, Any]) -> str:
     """What two runs must share for one to go on where the other stopped, as JSON."""
-    config = plain_settings(settings)
-    config.pop("output", None)
-    config.get("data", {}).pop("file", None)
+    return _marks(plain_settings(settings), origin)
+
+
+def _marks(config: Mapping[str, Any], origin: Mapping[str, Any]) -> str:
+    data = {name: value for name, value in config.get("data", {}).items() if name != "file"}
+    config = {name: value for name, value in config.items() if name != "output"} | {"data": data}
     marks = {**config, "input": origin["input_sha256"], "stemjax": origin["versions"]["stemjax"]}
     return json.dumps(marks, sort_keys=True, default=str)
 
@@ -137,112 +220,6 @@ def _problem(
         patterns = replace(patterns, matrix=matrix, findings=stored.guess["findings"])
         guess = make_experiment_guess(patterns, settings, C10=stored.guess["C10"])
     return patterns, make_ptychography(patterns, settings, guess, execution)
-
-
-def _iterate(
-    problem: Problem,
-    settings: PtychographySettings,
-    execution: Execution,
-    stored: Checkpoint | None,
-    folder: Path,
-    reporter: Reporter,
-    marks: str,
-    patterns: Patterns,
-) -> Progress:
-    """The epochs, with checkpoints; ends early at a signal (KeyboardInterrupt) or when the loss is not finite."""
-    records, epochs = problem.measurement.counts.shape[0], settings.solver.epochs
-    schedule = make_plan(settings, problem.experiment, execution)
-    spread = distribute(problem, execution)
-    state = initial(spread, schedule)
-    progress = Progress(jax.tree.map(np.array, state))
-    if stored is not None:
-        progress = Progress(restore(state, stored), stored.epochs, stored.loss, stored.times, stored.guess["loss"])
-        state = replicate(progress.state, execution)
-    guess = {
-        "matrix": patterns.matrix.tolist(),
-        "C10": float(problem.experiment.probe.aberrations.C10),
-        "findings": patterns.findings,
-    }
-    keeper = _Keeper(folder / CHECKPOINT, settings.output.checkpoint, marks, guess)
-    reporter.start("ptychography", epochs, progress.epochs)
-    with _signals() as told:
-        while progress.epochs < epochs:
-            if not _one_epoch(spread, state_box := [state], schedule, progress, records):
-                break
-            state = state_box[0]
-            reporter.epoch(progress.epochs, progress.loss[-1], seconds=round(progress.times[-1], 4))
-            keeper.offer(progress, last=bool(told) or progress.epochs == epochs)
-            if told:
-                raise KeyboardInterrupt
-    return progress
-
-
-def _one_epoch(spread: Problem, box: list[State], schedule: Plan, progress: Progress, records: int) -> bool:
-    """One epoch; False where its loss is not finite, and `progress` then holds the state before it."""
-    begin = time.perf_counter()
-    state, values = epoch(spread, box[0], schedule, progress.epochs, records)
-    loss = mean_loss(values, records, spread.measurement.counts.shape[0], schedule.batch)
-    if progress.epochs == 0:
-        progress.first = float(values[0])
-    kept = jax.tree.map(np.array, state)
-    if diverged(loss, progress.first) or not all(np.isfinite(v).all() for v in jax.tree.leaves(kept.z)):
-        progress.success = False
-        progress.status = (
-            f"diverged in epoch {progress.epochs + 1} (loss {loss:g}, at the start {progress.first:g}); the result "
-            "is the state before it. Use a smaller solver.rate, or free fewer unknowns"
-        )
-        return False
-    box[0], progress.state = state, kept
-    progress.epochs += 1
-    progress.loss.append(loss)
-    progress.times.append(time.perf_counter() - begin)
-    return True
-
-
-@dataclass
-class _Keeper:
-    """Writes checkpoints every so many epochs (int) or seconds (float)."""
-
-    path: Path
-    every: int | float
-    marks: str
-    guess: dict[str, Any]
-    since: float = field(default_factory=time.monotonic)
-
-    def offer(self, progress: Progress, *, last: bool) -> None:
-        due = progress.epochs % self.every == 0 if isinstance(self.every, int) else self.elapsed() >= self.every
-        if due or last:
-            guess = {**self.guess, "loss": progress.first}
-            save(
-                self.path,
-                Checkpoint(progress.state, progress.epochs, progress.loss, progress.times, self.marks, guess),
-            )
-            self.since = time.monotonic()
-
-    def elapsed(self) -> float:
-        return time.monotonic() - self.since
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """While it lasts, SIGINT and SIGTERM are noted instead of obeyed; the epoch at hand is finished first."""
-    told: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
-        if told:
-            raise KeyboardInterrupt  # a second signal does not wait
-        told.append(number)
-
-    try:
-        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: nobody sends signals here
-        yield told
-        return
-    try:
-        yield told
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def known_truth(path: Path, slices: int) -> dict[str, Named]:
@@ -270,9 +247,7 @@ def _finish(
     truth: Path | None,
 ) -> Result:
     experiment = insert(problem, done.state.z)
-    status = done.status or f"finished {done.epochs} epochs; half the deviance of a pattern fell from " + (
-        f"{done.loss[0]:.5g} to {done.loss[-1]:.5g}" if done.loss else "nothing: no epoch was run"
-    )
+    status = done.status or ending(done.loss, patterns.counts, settings.solver.noise)
     diagnostics: dict[str, Any] = {
         "loss": np.array(done.loss),
         "epoch_time": np.array(done.times),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from stemjax.app.interruption import Interrupted
 from stemjax.core.errors import InputError, nearest
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -17,6 +20,15 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
 RESULT = "result.h5"
 """Name of the result in the folder of a run."""
+
+
+class EndedError(Exception):
+    """An interruption on its way to `main`; typer would swallow a KeyboardInterrupt and its message."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
 
 app = typer.Typer(
     name="stemjax",
@@ -61,7 +73,8 @@ def demo(
     _setup()
     from stemjax.app.demo import demo as run_demo
 
-    run_demo(folder, size)
+    with _interruptible():
+        run_demo(folder, size)
 
 
 @app.command()
@@ -93,6 +106,7 @@ def run(
     config: Config,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the results.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a finished result in the folder.")] = False,
     overrides: Set = None,
 ) -> None:
     """Solve the problem of CONFIG."""
@@ -103,14 +117,40 @@ def run(
     if not isinstance(settings, PtychographySettings):
         raise InputError(f"{config.name} is a simulation; use: stemjax simulate {config} -o FILE.h5")
     _setup(settings.solver.devices, settings.solver.dtype)
+    from stemjax.app.folder import claimed
     from stemjax.app.job import run_job
-    from stemjax.app.log import open_log
     from stemjax.app.progress import Reporting
 
     folder = output or Path(settings.output.folder or Path("results") / config.stem)
-    with open_log(folder / "log.jsonl") as log, Reporting(log=log) as reporter:
-        result = run_job(settings, folder, resume, reporter)
+    with _interruptible(), claimed(folder), _logged(folder) as log, Reporting(log=log) as reporter:
+        result = run_job(settings, folder, resume, reporter, force=force)
     _report_end(result)
+
+
+@contextmanager
+def _logged(folder: Path) -> Iterator[Any]:
+    """The log of a run; a disk that is full when it is closed does not end a run that went well."""
+    from stemjax.app.log import open_log
+
+    log = open_log(folder / "log.jsonl")
+    try:
+        yield log
+    except BaseException as error:
+        with suppress(OSError):
+            log.write("error", kind=type(error).__name__, message=str(error))
+        raise
+    finally:
+        with suppress(OSError):
+            log.close()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Bring the message and status of an interrupted job to `main`."""
+    try:
+        yield
+    except Interrupted as error:
+        raise EndedError(str(error), error.status) from None
 
 
 @app.command()
@@ -170,13 +210,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words of the command line; those of the process unless given.
 
     Returns:
-        0 if it went well, 2 for bad input, 1 for a failed run, 130 if interrupted.
+        0 if it went well, 2 for bad input, 1 for a failed run, 130 if interrupted, 143 if terminated.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:
         _check_command(words)
-        status = app([word for word in words if word != "--debug"], standalone_mode=False)
+        with _terminated():
+            status = app([word for word in words if word != "--debug"], standalone_mode=False)
         # typer turns an interruption from the keyboard into this status and says nothing.
         return _complain(KeyboardInterrupt()) if status == INTERRUPTED else status if isinstance(status, int) else 0
     except BrokenPipeError:
@@ -187,6 +228,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _complain(error)
+
+
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """Let SIGTERM end a command with a message; a job has words of its own while it runs."""
+
+    def stop(number: int, frame: Any) -> None:  # noqa: ARG001 - signature of a handler
+        raise EndedError("ended by SIGTERM", 128 + number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_command(words: Sequence[str]) -> None:
@@ -209,7 +268,9 @@ def _words(error: BaseException) -> tuple[list[str], int]:
     if isinstance(error, InputError):
         return str(error).splitlines(), BAD_INPUT
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return ["interrupted; a run goes on from its last checkpoint with --resume"], INTERRUPTED
+        return ["interrupted"], INTERRUPTED
+    if isinstance(error, EndedError):
+        return [str(error)], error.status
     if isinstance(error, MemoryError):
         return ["not enough memory; `stemjax check` shows what is needed; take a smaller batch or crop"], BAD_INPUT
     if isinstance(error, OSError):

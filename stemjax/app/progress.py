@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Protocol, TextIO, final
 
 from stemjax.app.log import Log
@@ -36,7 +36,7 @@ class LineReporter:
 
     def start(self, title: str, epochs: int, done: int = 0) -> None:
         self._begin, self._epochs = time.monotonic(), done
-        self._line(f"{title}: {epochs} epochs" + (f", {done} done before" if done else ""))
+        self._line(f"{title}: {epochs_text(epochs)}" + (f", {done} done before" if done else ""))
         _tell(self._log, "start", title=title, epochs=epochs, done=done)
 
     def epoch(self, number: int, loss: float, **fields: Any) -> None:
@@ -49,7 +49,7 @@ class LineReporter:
 
     def finish(self, text: str, **fields: Any) -> None:
         seconds = time.monotonic() - self._begin
-        self._line(f"{text} ({self._epochs} epochs, loss {self._loss:.6g}, {duration(seconds)})")
+        self._line(f"{text} ({epochs_text(self._epochs)}, loss {self._loss:.6g}, {duration(seconds)})")
         _tell(self._log, "finish", text=text, seconds=round(seconds, 3), **fields)
 
     def _line(self, text: str) -> None:
@@ -138,6 +138,15 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def epochs_text(number: int) -> str:
+    """A number of epochs in words.
+
+    >>> epochs_text(1), epochs_text(40)
+    ('1 epoch', '40 epochs')
+    """
+    return f"{number} epoch" if number == 1 else f"{number} epochs"
+
+
 def rate_text(seconds: float) -> str:
     """The pace of epochs, the way round that has no small numbers.
 
@@ -148,5 +157,7 @@ def rate_text(seconds: float) -> str:
 
 
 def _tell(log: Log | None, event: str, **fields: Any) -> None:
+    # A full disk shall not end a run that goes well.
     if log is not None:
-        log.write(event, **fields)
+        with suppress(OSError):
+            log.write(event, **fields)

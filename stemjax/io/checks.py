@@ -80,9 +80,13 @@ def negative_remedy(summary: dict[str, Any]) -> str:
         return f"unsigned numbers were read as {kind}: read them as u{kind}"
     if fraction > 0.5:
         return (
-            f"a constant dark offset of about {least:g} would explain it: data.offset: {least:g} (corrected_counts(recording, offset={least:g}))"
+            f"a constant dark offset of about {least:g} would explain it: data.offset: {least:g} "
+            f"(corrected_counts(recording, offset={least:g}))"
         )
-    return "readout noise after dark subtraction does this: clip it with data.clip: true (corrected_counts(recording, clip=True))"
+    return (
+        "readout noise after dark subtraction does this: clip it with data.clip: true "
+        "(corrected_counts(recording, clip=True))"
+    )
 
 
 def portion(part: int, whole: int) -> str:

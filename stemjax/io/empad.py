@@ -119,7 +119,9 @@ def raster(raw: Path, frames: int, given: tuple[int, int] | None, info: dict[str
             f"may be cut short: give scan_shape (y, x) (data.scan_shape), fitting: {products(frames)}"
         )
     if side * side != frames:
-        raise InputError(f"{raw} holds {frames} frames; give scan_shape (y, x) (data.scan_shape), fitting: {products(frames)}")
+        raise InputError(
+            f"{raw} holds {frames} frames; give scan_shape (y, x) (data.scan_shape), fitting: {products(frames)}"
+        )
     return side, side
 
 

@@ -60,7 +60,9 @@ def only_patterns(file: h5py.File, path: Path) -> h5py.Dataset:
         if len(found) == 1:
             return next(iter(found.values()))
         if found:
-            raise InputError(f"{path} has {len(found)} arrays of {axes} axes; give key (data.key), one of: {listed(found)}")
+            raise InputError(
+                f"{path} has {len(found)} arrays of {axes} axes; give key (data.key), one of: {listed(found)}"
+            )
     everything = listing(file)
     inside = f"arrays in it: {listed(everything)}" if everything else "it holds no arrays"
     raise InputError(f"{path} holds no 4D-STEM data [scan_y scan_x ky kx]; {inside}")

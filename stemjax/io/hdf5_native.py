@@ -57,7 +57,9 @@ def read_native(
         metadata = from_json(file["metadata"].asstr()[()]) if "metadata" in file else {}
         name = node.name
     counts = read_bare(path, key=name, scan_shape=scan_shape, axes=axes, lazy=lazy).counts
-    return Recording(counts=counts, metadata=metadata, source={"path": str(path), "key": name, "format": FORMAT}, **known)
+    return Recording(
+        counts=counts, metadata=metadata, source={"path": str(path), "key": name, "format": FORMAT}, **known
+    )
 
 
 def own(value: Any) -> Any:

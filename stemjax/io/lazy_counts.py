@@ -121,5 +121,5 @@ def check_memory(needed: int, shape: tuple[int, ...], dtype: Any, path: str) -> 
     if needed > present:
         raise InputError(
             f"{path}: {shape} {dtype} takes {size_text(needed)}, the machine has {size_text(present)}; "
-            "crop it (data.crop reads only a part), or read it with lazy=True"
+            "crop it (data.crop), or read it with lazy=True"
         )

@@ -103,7 +103,9 @@ def only_patterns(headers: dict[str, Header], path: Path) -> str:
         if len(names) == 1:
             return names[0]
         if names:
-            raise InputError(f"{path} has {len(names)} arrays of {axes} axes; give key (data.key), one of: {', '.join(names)}")
+            raise InputError(
+                f"{path} has {len(names)} arrays of {axes} axes; give key (data.key), one of: {', '.join(names)}"
+            )
     inside = listed(headers) or "nothing"
     raise InputError(f"{path} holds no 4D-STEM data [scan_y scan_x ky kx]; arrays in it: {inside}")
 

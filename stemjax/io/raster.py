@@ -59,7 +59,8 @@ def checked_raster(shape: tuple[int, ...], scan_shape: tuple[int, int] | None, p
         return shape[0], shape[1]
     if scan_shape is None:
         raise InputError(
-            f"{path}: a stack {shape} of patterns; give scan_shape (y, x) (data.scan_shape), for example one of {products(shape[0])}"
+            f"{path}: a stack {shape} of patterns; give scan_shape (y, x) (data.scan_shape), for example "
+            f"one of {products(shape[0])}"
         )
     ny, nx = scan_shape
     if ny < 1 or nx < 1 or ny * nx != shape[0]:

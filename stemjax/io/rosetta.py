@@ -157,7 +157,9 @@ def chosen(found: list[dict[str, Any]], key: str | None, path: Path) -> dict[str
         if len(matches) == 1:
             return matches[0]
         if matches:
-            raise InputError(f"{path} has {len(matches)} arrays of {count} axes; give key (data.key), one of: {contents(found)}")
+            raise InputError(
+                f"{path} has {len(matches)} arrays of {count} axes; give key (data.key), one of: {contents(found)}"
+            )
     raise InputError(f"{path} holds no 4D-STEM data [scan_y scan_x ky kx]; in it: {contents(found)}")
 
 

@@ -11,6 +11,9 @@ from stemjax.core.errors import InputError
 ONE_SEVENTH = 1.0 / 7.0
 """Fixed threshold of Rosenthal & Henderson, J. Mol. Biol. 333, 721 (2003), for two halves of a data set."""
 
+NOISE_FREE = 0.5
+"""The same threshold where the second image is free of noise: `against_noise_free` of 1/7."""
+
 
 @dataclass(frozen=True)
 class RingCorrelation:
@@ -41,6 +44,57 @@ class RingCorrelation:
             when it never rises.
         """
         return crossing(self.frequency, self.correlation, self.half_bit if threshold is None else threshold, last=last)
+
+    def limited_by_pixels(self, threshold: np.ndarray | float | None = None) -> bool:
+        """Whether the finest ring is above a threshold: the resolution is then better than the pixels can show."""
+        limit = self.half_bit if threshold is None else threshold
+        return bool((self.correlation - limit)[-1] > 0)
+
+
+def against_noise_free(correlation: np.ndarray | float) -> np.ndarray | float:
+    r"""What a correlation of two halves of a data set is worth when all of the data are compared with the truth.
+
+    .. math:: C_\mathrm{ref} = \sqrt{\frac{2 F}{1 + F}}
+
+    Halves of signal-to-noise ratio s correlate by F = s / (1 + s); their sum has 2 s, and a noise-free image correlates
+    with it by √(2 s / (1 + 2 s)).
+
+    Args:
+        correlation: Correlation or threshold F of two halves.
+
+    Returns:
+        C_ref, in the shape of F.
+
+    Source: Rosenthal & Henderson, J. Mol. Biol. 333, 721 (2003).
+
+    >>> round(float(against_noise_free(1 / 7)), 6)
+    0.5
+    """
+    return np.sqrt(2.0 * correlation / (1.0 + correlation))
+
+
+def surely_above(correlation: float, count: np.ndarray, sigmas: float = 3.0) -> np.ndarray:
+    r"""Threshold above which a ring's true correlation is above a value with some certainty.
+
+    .. math:: T = \tanh\big(\operatorname{artanh} C + 3 / \sqrt{n}\big)
+
+    In Fisher's variable artanh the scatter is 1/√n whatever the correlation; added to C itself, 3/√n would ask more
+    than 1 of rings of a few pixels. Where the last crossing is taken, chance alone would else lift one of many rings.
+
+    Args:
+        correlation: The value C.
+        count: Independent Fourier pixels of every ring (ring,).
+        sigmas: Standard deviations.
+
+    Returns:
+        T, (ring,).
+
+    Source: R. A. Fisher, Metron 1, 3 (1921).
+
+    >>> surely_above(0.5, np.array([36.0, 1e12])).round(3).tolist()
+    [0.782, 0.5]
+    """
+    return np.tanh(np.arctanh(correlation) + sigmas / np.sqrt(np.maximum(count, 1.0)))
 
 
 def half_bit_threshold(count: np.ndarray) -> np.ndarray:

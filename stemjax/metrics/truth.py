@@ -11,7 +11,7 @@ from stemjax.core.errors import InputError
 from stemjax.inference.result import Named, Result
 from stemjax.metrics.phase_error import PhaseError, phase_error
 from stemjax.metrics.positions import position_error
-from stemjax.metrics.ring_correlation import ONE_SEVENTH, ring_correlation
+from stemjax.metrics.ring_correlation import NOISE_FREE, ring_correlation, surely_above
 
 NEIGHBOURHOOD = 1.0
 """How far object and scan positions may disagree about their common shift [Å]."""
@@ -27,7 +27,8 @@ def against_truth(result: Result, *, max_shift: float | None = None) -> dict[str
 
     Returns:
         `phase_error` {rms [rad], nrmse, correlation, slope, shift [Å], aligned, corrected [rad], mask, sampling [Å]},
-        `ring_correlation` {frequency [1/Å], correlation, half_bit, resolution, resolution_one_seventh [Å]} and
+        `ring_correlation` {frequency [1/Å], correlation, count, threshold, resolution [Å],
+        resolution_limited_by_pixels} and
         `position_error` {rms, start_rms, rms_affine, largest [Å]}; only what the truth allows, empty without one.
 
     >>> against_truth(Result("ptychography", {}))
@@ -55,21 +56,62 @@ def scanned_region(shape: tuple[int, int], sampling: tuple[float, float], positi
         positions: Scan positions (pattern, 2), (y, x) [Å], pixel (0, 0) of the object at the origin.
 
     Returns:
-        Mask (ny, nx): the rectangle around the positions; the central half of the object where they are not known, do
-        not lie on it, or span fewer than four pixels.
+        Mask (ny, nx): the convex hull of the positions, a parallelogram for a turned raster; the central half of the
+        object where they are not known, do not lie on it, or hold fewer than 4 × 4 pixels.
 
-    >>> int(scanned_region((8, 8), (1.0, 1.0), np.array([[2.0, 2.0], [5.0, 5.0]])).sum())
+    >>> corners = np.array([[2.0, 2.0], [2.0, 5.0], [5.0, 2.0], [5.0, 5.0]])
+    >>> int(scanned_region((8, 8), (1.0, 1.0), corners).sum())
     16
     """
+    mask = _hull_mask(shape, sampling, positions)
+    if mask is not None and mask.sum() >= 16:
+        return mask
     mask = np.zeros(shape, bool)
     low, high = np.array(shape) // 4, np.array(shape) - np.array(shape) // 4
-    if positions is not None and np.isfinite(positions).all():
-        first = np.ceil(positions.min(axis=0) / sampling - 1e-9).astype(int)
-        last = np.floor(positions.max(axis=0) / sampling + 1e-9).astype(int) + 1
-        if (first >= 0).all() and (last <= shape).all() and (last - first >= 4).all():
-            low, high = first, last
     mask[low[0] : high[0], low[1] : high[1]] = True
     return mask
+
+
+def _hull_mask(
+    shape: tuple[int, int], sampling: tuple[float, float], positions: np.ndarray | None
+) -> np.ndarray | None:
+    """Pixels in the convex hull of points; None where it has no area or reaches beyond the image."""
+    from scipy.spatial import ConvexHull, Delaunay, QhullError
+
+    if positions is None or len(positions) < 3 or not np.isfinite(positions).all():
+        return None
+    pixels = positions / np.asarray(sampling)
+    if (pixels.min(axis=0) < -1e-9).any() or (pixels.max(axis=0) > np.array(shape) - 1 + 1e-9).any():
+        return None
+    try:
+        hull = Delaunay(pixels[ConvexHull(pixels).vertices])
+        return np.asarray(hull.find_simplex(np.indices(shape).transpose(1, 2, 0), tol=1e-9) >= 0)
+    except QhullError:  # all on a line
+        return None
+
+
+def inner_box(mask: np.ndarray, share: float = 0.97) -> tuple[slice, slice]:
+    """Rows and columns of a rectangle in a convex mask, since a Fourier transform needs one.
+
+    Args:
+        mask: The region (ny, nx).
+        share: Part of the rectangle that must lie in the region; below 1, as a scan with jitter has ragged edges.
+
+    Returns:
+        The bounding box, shrunk about its centre as far as necessary.
+
+    >>> y, x = np.mgrid[-20:21, -20:21]
+    >>> inner_box(np.abs(y) + np.abs(x) <= 20, 1.0)
+    (slice(10, 31, None), slice(10, 31, None))
+    """
+    ends = [(int(i[0]), int(i[-1]) + 1) for i in (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))]
+    steps = max(end - start for start, end in ends) // 2
+    for step in range(steps):
+        cuts = [round(step * (end - start) / (2 * steps)) for start, end in ends]
+        rows, columns = (slice(start + cut, end - cut) for (start, end), cut in zip(ends, cuts, strict=True))
+        if mask[rows, columns].size and mask[rows, columns].mean() >= share:
+            break
+    return rows, columns
 
 
 def _compare_phase(result: Result, truth: Mapping[str, Named], max_shift: float | None) -> PhaseError | None:
@@ -100,21 +142,24 @@ def _phase_entries(error: PhaseError | None, sampling: tuple[float, float]) -> d
 
 
 def _rings(error: PhaseError | None, sampling: tuple[float, float]) -> dict[str, Any]:
-    """The ring correlation of found and true phase over the compared rectangle."""
+    """The ring correlation of found and true phase over a rectangle in the compared region."""
     if error is None:
         return {}
-    rows, columns = np.flatnonzero(error.mask.any(axis=1)), np.flatnonzero(error.mask.any(axis=0))
-    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    box = inner_box(error.mask)
     found, true = error.corrected[box], error.aligned[box]
     if min(found.shape) < 8 or not np.isfinite(true).all():
         return {}
     curve = ring_correlation(found, true, sampling)
+    # The truth has no noise: the thresholds for two halves of a data set would ask too little. The last crossing,
+    # because a crystal has no signal between its reflections.
+    threshold = surely_above(NOISE_FREE, curve.count)
     return {
         "frequency": curve.frequency,
         "correlation": curve.correlation,
-        "half_bit": curve.half_bit,
-        "resolution": curve.resolution(last=True),
-        "resolution_one_seventh": curve.resolution(ONE_SEVENTH, last=True),
+        "count": curve.count,
+        "threshold": threshold,
+        "resolution": curve.resolution(threshold, last=True),
+        "resolution_limited_by_pixels": curve.limited_by_pixels(threshold),
     }
 
 

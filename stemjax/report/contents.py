@@ -127,3 +127,16 @@ def flag(tree: Mapping[str, Any], path: str) -> bool | None:
     value = entry(tree, path)
     value = value.item() if isinstance(value, np.ndarray | np.generic) and np.size(value) == 1 else value
     return value if isinstance(value, bool) else None
+
+
+def resolution(result: Result) -> tuple[float, bool] | None:
+    """Resolution against the truth [Å], and whether it is only the limit of the pixels; None where it was not measured.
+
+    >>> rings = {"resolution": 0.6, "resolution_limited_by_pixels": True}
+    >>> resolution(Result("ptychography", {}, diagnostics={"metrics": {"ring_correlation": rings}}))
+    (0.6, True)
+    """
+    length = number(entry(result.diagnostics, "metrics/ring_correlation/resolution"))
+    # Without the flag the number comes from a threshold for two halves of a data set, which means something else.
+    limited = flag(result.diagnostics, "metrics/ring_correlation/resolution_limited_by_pixels")
+    return None if length is None or limited is None else (length, limited)

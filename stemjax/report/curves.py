@@ -55,28 +55,31 @@ def _above_lowest(values: np.ndarray) -> np.ndarray:
 def ring_correlation_curve(
     frequency: np.ndarray,
     correlation: np.ndarray,
-    half_bit: np.ndarray | None = None,
+    threshold: np.ndarray | None = None,
     *,
     resolution: float | None = None,
+    limited: bool = False,
 ) -> Figure:
-    """Fourier ring correlation with its thresholds, and the resolution on the upper axis.
+    """Fourier ring correlation of found and true phase, with the threshold and the resolution.
 
     Args:
         frequency: Radius of the rings (ring,) [1/Å].
         correlation: FRC (ring,).
-        half_bit: Half-bit threshold (ring,).
+        threshold: What is surely above 0.5 (ring,).
         resolution: Resolution [Å], marked by a line.
+        limited: Whether that is only the limit of the pixels.
     """
     figure = style.new_figure(3.6)
     axes = figure.subplots()
     axes.plot(frequency, correlation, color=style.FOUND, lw=1.6, label="found and true phase")
-    if half_bit is not None:
-        axes.plot(frequency, half_bit, color=style.TRUTH, lw=1.2, ls="--", label="half bit")
-    axes.axhline(1 / 7, color=style.START, lw=1.0, ls=":", label="1/7")
+    if threshold is not None and threshold.shape == frequency.shape:
+        axes.plot(frequency, threshold, color=style.TRUTH, lw=1.2, ls="--", label="0.5 and three σ")
+    axes.axhline(0.5, color=style.START, lw=1.0, ls=":", label="0.5")
     axes.axhline(0, color="black", lw=0.6)
     if resolution is not None and np.isfinite(resolution):
-        axes.axvline(1 / resolution, color="black", lw=0.9, ls="-.", label=f"{resolution:.3g} Å")
-    axes.set(xlabel="spatial frequency [1/Å]", ylabel="ring correlation [1]", xlim=(0, frequency[-1]))
+        words = f"better than {resolution:.3g} Å (limit of the pixels)" if limited else f"{resolution:.3g} Å"
+        axes.axvline(1 / resolution, color="black", lw=0.9, ls="-.", label=words)
+    axes.set(xlabel="spatial frequency [1/Å]", ylabel="ring correlation [1]", xlim=(0, 1.02 * frequency[-1]))
     axes.set_ylim(min(-0.15, float(np.nanmin(correlation, initial=0.0)) - 0.05), 1.05)
     _plain_axes(axes)
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderaxespad=0.2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stemjax.inference.result import Result
-from stemjax.optics.electron import interaction_parameter
-from stemjax.report import contents, curves, objects, patterns, probes, scans
+from stemjax.report import contents, curves, object_plates, patterns, probes, scans
+from stemjax.report.object_plates import Made
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,6 @@ class Plate:
     figure: Figure
 
 
-Made = tuple[str, Figure] | None
-"""Caption and figure; None where the result does not have the data."""
-
 HELD_OUT = ("held_out_loss", "loss_held_out", "held_out")
 """Names under which the loss of patterns that were not fitted may stand."""
 
@@ -49,98 +45,6 @@ def plates(result: Result) -> Iterator[Plate]:
         made = make(result)
         if made is not None:
             yield Plate(name, title, *made)
-
-
-def object_phase(result: Result) -> Made:
-    """The projected phase."""
-    named = result.estimate.get("object_phase")
-    stack = contents.image_stack(named)
-    if stack is None:
-        return None
-    what = f"Sum of {len(stack)} slices. " if len(stack) > 1 else ""
-    energy = contents.setting(result, "energy")
-    if energy is not None and contents.electron_wavelength(result) is not None:
-        what += f"1 rad is a projected potential of {1.0 / interaction_parameter(energy):.4g} V Å. "
-    box = contents.scan_box(result)
-    where = "Dashed: the scanned field, outside of which the data say little. " if box else ""
-    caption = f"{what}{where}The mean over the field is taken out: a constant phase has no meaning."
-    return caption, objects.object_image(stack.sum(axis=0), contents.pixel_size(named), box=box)
-
-
-def object_against_truth(result: Result) -> Made:
-    """Found and true phase: aligned where the measures are there, else each for itself."""
-    aligned = contents.entry(result.diagnostics, "metrics/phase_error/aligned")
-    corrected = contents.entry(result.diagnostics, "metrics/phase_error/corrected")
-    named = result.estimate.get("object_phase")
-    if aligned is not None and corrected is not None and np.shape(aligned) == np.shape(corrected):
-        figure = objects.found_and_true(
-            np.asarray(corrected), np.asarray(aligned), contents.pixel_size(named), box=contents.scan_box(result)
-        )
-        shift = contents.values(contents.entry(result.diagnostics, "metrics/phase_error/shift"))
-        moved = f" of ({shift[0]:.2f}, {shift[1]:.2f}) Å (y, x)" if shift is not None and shift.size == 2 else ""
-        return (
-            f"The scanned field. Offset, linear ramp and a common shift{moved} are taken out: no data can tell them.",
-            figure,
-        )
-    true = contents.entry(result.diagnostics, "truth/object_phase")
-    stacks = contents.image_stack(named), contents.image_stack(true)
-    if stacks[0] is None or stacks[1] is None:
-        return None
-    sums = stacks[0].sum(axis=0), stacks[1].sum(axis=0)
-    caption = "Found and true phase, not aligned; each about its own mean and on its own colour range."
-    return caption, objects.true_alone(sums[0], contents.pixel_size(named), sums[1], contents.pixel_size(true))
-
-
-def object_slices(result: Result) -> Made:
-    """The phase of every slice."""
-    named = result.estimate.get("object_phase")
-    stack = contents.image_stack(named)
-    if stack is None or len(stack) < 2:
-        return None
-    thickness = contents.values(result.estimate.get("slice_thickness"))
-    thickness = np.full(len(stack), np.nan) if thickness is None else np.resize(thickness.ravel(), len(stack))
-    depths = np.cumsum(thickness) - 0.5 * thickness
-    caption = (
-        "Phase of the slices in the scanned field, each about its mean, on one colour range; z is a slice's middle."
-    )
-    if len(stack) > objects.MOST_SLICES:
-        caption += f" {objects.MOST_SLICES} of {len(stack)} slices are shown."
-    return caption, objects.slice_montage(stack, contents.pixel_size(named), depths, box=contents.scan_box(result))
-
-
-def object_amplitude(result: Result) -> Made:
-    """The amplitude of the transmission, multiplied over the slices."""
-    named = result.estimate.get("object_amplitude")
-    stack = contents.image_stack(named)
-    if stack is None:
-        return None
-    figure = objects.object_image(
-        stack.prod(axis=0),
-        contents.pixel_size(named),
-        label="amplitude [1]",
-        colours="viridis",
-        box=contents.scan_box(result),
-        centre=False,
-    )
-    return "Amplitude of the transmission; below 1 where electrons are lost to outside the detector.", figure
-
-
-def phase_uncertainty(result: Result) -> Made:
-    """The standard deviation of the phase."""
-    named = result.uncertainty.get("object_phase")
-    stack = contents.image_stack(named)
-    if stack is None:
-        return None
-    total = np.sqrt((stack**2).sum(axis=0))
-    figure = objects.object_image(
-        total,
-        contents.pixel_size(named),
-        label="standard deviation of the phase [rad]",
-        colours="cividis",
-        box=contents.scan_box(result),
-        centre=False,
-    )
-    return "Standard deviation of the phase" + (", slices taken as independent." if len(stack) > 1 else "."), figure
 
 
 def probe(result: Result) -> Made:
@@ -201,7 +105,8 @@ def positions(result: Result) -> Made:
     true = contents.scan_positions(result.diagnostics, "truth/")
     true = true if true is not None and true.shape == found.shape and np.isfinite(true).all() else None
     caption = (
-        "Displacement of the scan positions from where they started; their mean, which no data can tell, is taken out."
+        "Displacement of the scan positions from where they started; their mean, which no data can tell, is taken out. "
+        "The arrows are drawn longer than they are, by the factor in the title."
     )
     if len(found) > scans.MOST_ARROWS:
         caption += " Not every position is drawn on the map; all are in the histogram."
@@ -220,16 +125,24 @@ def loss(result: Result) -> Made:
 
 def ring_correlation(result: Result) -> Made:
     """Up to which frequency found and true phase agree."""
-    frequency, correlation, half_bit = (
-        _curve(result, f"metrics/ring_correlation/{name}") for name in ("frequency", "correlation", "half_bit")
+    frequency, correlation, threshold = (
+        _curve(result, f"metrics/ring_correlation/{name}") for name in ("frequency", "correlation", "threshold")
     )
     if frequency is None or correlation is None or frequency.shape != correlation.shape:
         return None
-    resolution = contents.number(contents.entry(result.diagnostics, "metrics/ring_correlation/resolution"))
-    caption = "Fourier ring correlation of found and true phase in the scanned field."
-    if resolution is not None and math.isfinite(resolution):
-        caption += f" It is last above the half-bit threshold at {resolution:.3g} Å."
-    return caption, curves.ring_correlation_curve(frequency, correlation, half_bit, resolution=resolution)
+    said = contents.resolution(result)
+    caption = "Fourier ring correlation of the found phase with the noise-free true one in the scanned field."
+    if said is not None:
+        length, limited = said
+        caption += (
+            " Against a noise-free truth 0.5 is what 1/7 is between two halves of a data set; the dashed line is "
+        )
+        caption += "three standard deviations above it, in every ring. "
+        where = "It is above it up to the finest ring: the resolution is better than {} Å, the limit of the pixels."
+        caption += (where if limited else "It is last above it at {} Å.").format(f"{length:.3g}")
+    mark = None if said is None else said[0]
+    limited = said is not None and said[1]
+    return caption, curves.ring_correlation_curve(frequency, correlation, threshold, resolution=mark, limited=limited)
 
 
 def _curve(result: Result, path: str) -> np.ndarray | None:
@@ -238,14 +151,14 @@ def _curve(result: Result, path: str) -> np.ndarray | None:
 
 
 MAKERS: tuple[tuple[str, str, Callable[[Result], Made]], ...] = (
-    ("object_phase", "Object phase", object_phase),
-    ("object_truth", "Object found and true", object_against_truth),
+    ("object_phase", "Object phase", object_plates.object_phase),
+    ("object_truth", "Object found and true", object_plates.object_against_truth),
     ("ring_correlation", "Fourier ring correlation", ring_correlation),
     ("probe", "Probe", probe),
     ("patterns", "Diffraction patterns measured and modelled", diffraction_patterns),
     ("positions", "Scan positions", positions),
     ("loss", "Loss", loss),
-    ("object_slices", "Slices of the object", object_slices),
-    ("object_amplitude", "Object amplitude", object_amplitude),
-    ("object_uncertainty", "Uncertainty of the object", phase_uncertainty),
+    ("object_slices", "Slices of the object", object_plates.object_slices),
+    ("object_amplitude", "Object amplitude", object_plates.object_amplitude),
+    ("object_uncertainty", "Uncertainty of the object", object_plates.phase_uncertainty),
 )

@@ -169,7 +169,9 @@ def _map(
     axes: Axes, image: np.ndarray, sampling: tuple[float, float], limits: tuple[float, float], **options: Any
 ) -> AxesImage:
     """An image of the object between two values."""
-    return style.show_image(axes, image, sampling, **{"cmap": style.INTENSITY, **options}, vmin=limits[0], vmax=limits[1])
+    return style.show_image(
+        axes, image, sampling, **{"cmap": style.INTENSITY, **options}, vmin=limits[0], vmax=limits[1]
+    )
 
 
 def _corner(part: tuple[slice, slice], sampling: tuple[float, float]) -> tuple[float, float]:
@@ -178,8 +180,10 @@ def _corner(part: tuple[slice, slice], sampling: tuple[float, float]) -> tuple[f
 
 
 def _cut(mask: np.ndarray) -> np.ndarray:
-    """Opacity of a map that shows the field and hardly what is around it."""
-    return np.where(mask, 1.0, 0.15)
+    """Opacity of a map that shows the field and hardly what is around it; the ragged edge of a jittered scan is kept."""
+    from scipy.ndimage import binary_dilation
+
+    return np.where(binary_dilation(mask, iterations=2), 1.0, 0.15)
 
 
 def _aspect(image: np.ndarray, sampling: tuple[float, float]) -> float:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from stemjax.inference.result import Named, Result
-from stemjax.report import gallery, style, tables
+from stemjax.report import changes, findings, gallery, style, tables
+from stemjax.report.numbers import Row
 
 
 def write_report(result: Result, folder: Path | str) -> Path:
@@ -65,9 +66,10 @@ def page(result: Result, figures: Iterable[str]) -> str:
     """
     name = result.problem.replace("_", " ").strip() or "Result"
     parts = [
+        _warnings(findings.warnings(result)),
         _section("Key numbers", _facts(tables.key_numbers(result))),
         _section("Compared with the truth", _facts(tables.against_truth(result))),
-        _section("What was refined, and by how much", _table(tables.refined(result), REFINED)),
+        _section("What was refined, and by how much", _table(changes.refined(result), REFINED)),
         "\n".join(figures),
         _details("Configuration", as_text(result.config)),
         _details("Provenance: versions, seed, machine, times, input", as_text(result.provenance)),
@@ -91,11 +93,20 @@ def _figure(plate: gallery.Plate, picture: bytes) -> str:
     )
 
 
+def _warnings(texts: Sequence[str]) -> str:
+    """A box above everything else, so that nobody reads the figures without it."""
+    if not texts:
+        return ""
+    title = "Warning" if len(texts) == 1 else "Warnings"
+    items = "".join(f"<li>{escape(text)}</li>" for text in texts)
+    return f'<section class="warnings" role="alert"><strong>{title}</strong><ul>{items}</ul></section>'
+
+
 def _section(title: str, content: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
 
 
-def _facts(rows: Sequence[tables.Row]) -> str:
+def _facts(rows: Sequence[Row]) -> str:
     """A list of names and values."""
     cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in rows)
     return f'<dl class="facts">{cells}</dl>' if rows else ""
@@ -104,7 +115,7 @@ def _facts(rows: Sequence[tables.Row]) -> str:
 REFINED = ("Quantity", "Start", "Found", "Change", "Truth")
 
 
-def _table(rows: Sequence[tables.Row], header: Sequence[str]) -> str:
+def _table(rows: Sequence[Row], header: Sequence[str]) -> str:
     if not rows:
         return ""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
@@ -161,6 +172,8 @@ h1 { font-size: 1.7rem; margin: 0 0 .4rem; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; padding-bottom: .25rem; border-bottom: 1px solid var(--line); }
 .status { margin: 0; font-size: 1.05rem; overflow-wrap: anywhere; }
 .mark { font-weight: 600; } .good { color: var(--good); } .bad { color: var(--bad); }
+.warnings { margin: 1rem 0 0; padding: .6rem 1rem; border-left: 5px solid var(--bad); background: var(--card);
+  color: var(--bad); overflow-wrap: anywhere; } .warnings ul { margin: .2rem 0 0; padding-left: 1.2rem; }
 .facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: .15rem 2.5rem; margin: 0; }
 .facts div { display: flex; justify-content: space-between; gap: 1rem; border-bottom: 1px dotted var(--line);
   padding: .2rem 0; }

@@ -11,8 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from stemjax.report import style
 
-MOST_ARROWS = 1600
-"""Arrows drawn at most; of longer scans an even share."""
+MOST_ARROWS = 900
+"""Arrows drawn at most, about; of longer scans an even share."""
 
 
 def displacements(found: np.ndarray, start: np.ndarray) -> np.ndarray:
@@ -63,10 +63,13 @@ def _arrows(figure: Figure, axes: Axes, start: np.ndarray, move: np.ndarray) -> 
     y, x = start[shown].T
     v, u = move[shown].T * magnify
     axes.plot(x, y, ".", color=style.START, ms=1.2, zorder=1)
-    look: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1.0, "width": 0.0022, "cmap": "viridis"}
+    look: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1.0, "width": 0.0032, "cmap": "viridis"}
     look |= {"headwidth": 3.5, "headlength": 4.0, "headaxislength": 3.6, "minshaft": 1.0, "minlength": 0.1}
     arrows = axes.quiver(x, y, u, v, 100 * length[shown], clim=(0.0, 100 * max(float(typical), 1e-4)), **look)
-    axes.set(xlabel="x [Å]", ylabel="y [Å]", aspect="equal", title=f"displacement, arrows × {magnify:g}")
+    axes.set(xlabel="x [Å]", ylabel="y [Å]", aspect="equal", title=f"displacement, arrows drawn × {magnify:g}")
+    finite = np.isfinite(u) & np.isfinite(v)
+    axes.update_datalim(np.stack([x + u, y + v], axis=1)[finite])  # quiver counts the tails only
+    axes.autoscale_view()
     axes.invert_yaxis()
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
@@ -75,22 +78,22 @@ def _arrows(figure: Figure, axes: Axes, start: np.ndarray, move: np.ndarray) -> 
 
 
 def _thinned(points: np.ndarray) -> np.ndarray:
-    """Indices of at most `MOST_ARROWS` points spread evenly over the field: one a cell of a coarse grid."""
+    """Indices of at most about `MOST_ARROWS` points: of a raster, one of every few in both directions."""
     if len(points) <= MOST_ARROWS:
         return np.arange(len(points))
-    cells = int(np.sqrt(MOST_ARROWS))
     span = np.maximum(np.ptp(points, axis=0), 1e-9)
-    cell = np.minimum(((points - points.min(axis=0)) / span * cells).astype(int), cells - 1)
-    return np.unique(cell @ np.array([cells, 1]), return_index=True)[1]
+    apart = np.sqrt(np.prod(span)) / (np.sqrt(len(points)) - 1)
+    cell = ((points - points.min(axis=0)) / (np.ceil(np.sqrt(len(points) / MOST_ARROWS)) * apart) + 1e-3).astype(int)
+    return np.unique(cell, axis=0, return_index=True)[1]
 
 
 def _magnification(points: np.ndarray, typical: float) -> float:
-    """A round factor that draws the typical displacement about as long as the points are apart."""
+    """A round factor that draws the typical displacement about as long as the points are apart, so that it is seen."""
     area = np.prod(np.maximum(np.ptp(points, axis=0), 1e-9))
     apart = np.sqrt(area / max(len(points), 1)) if len(points) > 3 else max(float(np.ptp(points)), 1.0)
     if typical <= 0 or not np.isfinite(apart) or apart <= 0:
         return 1.0
-    return style.round_length(max(1.3 * apart / typical, 1e-3))
+    return style.round_length(max(2.0 * apart / typical, 1e-3))
 
 
 def _histogram(axes: Axes, sets: list[tuple[str, np.ndarray, str]]) -> None:

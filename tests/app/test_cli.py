@@ -121,7 +121,7 @@ def test_bad_input_is_one_line_and_status_2(words, said, tmp_path, monkeypatch, 
         (PermissionError(13, "Permission denied", "/x"), 2, "/x: Permission denied"),
         (OSError(28, "No space left on device"), 2, "No space left"),
         (MemoryError(), 2, "not enough memory"),
-        (KeyboardInterrupt(), 130, "--resume"),
+        (KeyboardInterrupt(), 130, "interrupted"),
         (RuntimeError("two\nlines"), 1, "RuntimeError: two lines; run again with --debug"),
     ],
 )
@@ -200,7 +200,7 @@ def test_run_hands_settings_folder_and_reporter_to_the_job(data, tmp_path, monke
     class Ended:
         success, status = False, "the loss is not finite; give a smaller rate"
 
-    def run_job(settings, folder, resume, reporter):
+    def run_job(settings, folder, resume, reporter, *, force):
         reporter.start("ptychography", 3)
         reporter.epoch(1, 2.5)
         reporter.finish("stopped")

@@ -153,7 +153,9 @@ def test_lazy_counts_are_an_array_to_numpy(tmp_path, counts):
 
 def test_wrong_shapes_name_the_right_ones(tmp_path, counts):
     path = hdf5(tmp_path / "a.h5", {"dp": counts.reshape(12, 5, 6)})
-    with pytest.raises(InputError, match=r"give scan_shape \(y, x\), for example one of 3 x 4, 2 x 6, 1 x 12"):
+    with pytest.raises(
+        InputError, match=r"give scan_shape \(y, x\) \(data.scan_shape\), for example one of 3 x 4, 2 x 6, 1 x 12"
+    ):
         read_recording(path)
     with pytest.raises(InputError, match="means 20 patterns, the file has 12; fitting: 3 x 4"):
         read_recording(path, scan_shape=(4, 5))
@@ -175,7 +177,9 @@ def test_other_orders_of_the_axes(tmp_path, counts):
 
 def test_keys_are_listed_when_one_is_needed(tmp_path, counts):
     path = hdf5(tmp_path / "a.h5", {"one/data": counts, "two/data": counts, "image": np.zeros((7, 8))})
-    with pytest.raises(InputError, match=r"2 arrays of 4 axes; give key, one of: /one/data \(3, 4, 5, 6\) uint16"):
+    with pytest.raises(
+        InputError, match=r"2 arrays of 4 axes; give key \(data.key\), one of: /one/data \(3, 4, 5, 6\) uint16"
+    ):
         read_recording(path)
     np.testing.assert_array_equal(read_recording(path, key="two/data").counts, counts)
     with pytest.raises(InputError, match=r"no array under the key 'tow/data'; .*nearest: '/two/data'"):

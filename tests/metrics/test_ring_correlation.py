@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from stemjax.core.errors import InputError
-from stemjax.metrics.ring_correlation import ONE_SEVENTH, half_bit_threshold, ring_correlation
+from stemjax.metrics.ring_correlation import (
+    NOISE_FREE,
+    ONE_SEVENTH,
+    against_noise_free,
+    half_bit_threshold,
+    ring_correlation,
+    surely_above,
+)
 
 SHAPE, SAMPLING = (192, 160), (0.1, 0.12)
 
@@ -80,6 +87,46 @@ def test_half_bit_threshold_from_the_definition_of_information():
 
 def test_unrelated_images_have_no_resolution():
     assert np.isnan(ring_correlation(np.zeros(SHAPE), np.zeros(SHAPE), SAMPLING).resolution())
+
+
+def test_all_data_against_the_truth_correlate_as_the_halves_foretell():
+    """Two halves of SNR 1/6 correlate by 1/7; their mean and the noise-free signal by 1/2."""
+    rng = np.random.default_rng(7)
+    foretold, seen = [], []
+    for _ in range(4):
+        signal = rng.normal(size=SHAPE)
+        halves = [signal + np.sqrt(6.0) * rng.normal(size=SHAPE) for _ in range(2)]
+        between = ring_correlation(*halves, SAMPLING)
+        foretold.append(against_noise_free(np.average(between.correlation, weights=between.count)))
+        curve = ring_correlation(sum(halves), signal, SAMPLING)
+        seen.append(np.average(curve.correlation, weights=curve.count))
+    assert np.mean(seen) == pytest.approx(NOISE_FREE, abs=0.01)
+    assert np.mean(foretold) == pytest.approx(NOISE_FREE, abs=0.02)
+    assert against_noise_free(ONE_SEVENTH) == pytest.approx(NOISE_FREE)
+
+
+def test_three_sigma_are_three_sigma_at_the_threshold():
+    """Of rings whose true correlation is 0.5 about one of a thousand is above the threshold, one of six above one σ."""
+    rng = np.random.default_rng(8)
+    above = {1.0: [], 3.0: []}
+    for _ in range(60):
+        signal = rng.normal(size=SHAPE)
+        curve = ring_correlation(signal + np.sqrt(3.0) * rng.normal(size=SHAPE), signal, SAMPLING)
+        for sigmas, counts in above.items():
+            counts.append(curve.correlation[3:] > surely_above(0.5, curve.count, sigmas)[3:])
+    assert np.mean(above[1.0]) == pytest.approx(0.159, abs=0.03)
+    assert np.mean(above[3.0]) < 0.005
+
+
+def test_a_curve_that_never_falls_is_limited_by_the_pixels():
+    rng = np.random.default_rng(9)
+    sharp, blurred = rng.normal(size=SHAPE), band_limited(rng, 2.0)
+    noise = 0.02 * rng.normal(size=SHAPE)
+    for image, limited in ((sharp, True), (blurred, False)):
+        curve = ring_correlation(image + noise, image, SAMPLING)
+        threshold = surely_above(NOISE_FREE, curve.count)
+        assert curve.limited_by_pixels(threshold) is limited
+        assert bool(curve.resolution(threshold, last=True) == pytest.approx(1 / curve.frequency[-1])) is limited
 
 
 @pytest.mark.parametrize(("second", "words"), [(np.zeros((8, 9)), "shape"), (np.full((8, 8), np.nan), "NaN")])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stemjax.inference.result import Named, Result
-from stemjax.metrics.truth import against_truth, scanned_region
+from stemjax.metrics.truth import against_truth, inner_box, scanned_region
 
 PIXEL = 0.2
 
@@ -54,6 +54,36 @@ def test_ring_correlation_of_a_scaled_copy_is_one_where_there_is_signal(result):
     curve = against_truth(result)["ring_correlation"]
     low = curve["frequency"] < 0.8
     assert (curve["correlation"][low] > 0.998).all()
+
+
+def test_resolution_is_flagged_where_the_pixels_limit_it(result):
+    """White detail agrees up to the last ring; without its high frequencies it has a resolution of its own."""
+    rng = np.random.default_rng(1)
+    white = rng.normal(size=(100, 100))
+    radius = np.hypot(*np.meshgrid(*2 * [np.fft.fftfreq(100, PIXEL)], indexing="ij"))
+    blurred = np.fft.ifft2(np.fft.fft2(white) * (radius <= 1.2)).real + 0.1 * rng.normal(size=white.shape)
+    truth = {**result.diagnostics["truth"], "object_phase": named(white[None])}
+    measured = []
+    for image in (white, blurred):
+        estimate = {**result.estimate, "object_phase": named(image[None])}
+        measured.append(against_truth(Result("p", estimate, diagnostics={"truth": truth}))["ring_correlation"])
+    assert [m["resolution_limited_by_pixels"] for m in measured] == [True, False]
+    assert measured[0]["resolution"] == pytest.approx(2 * PIXEL, rel=0.05)
+    assert 1 / measured[1]["resolution"] == pytest.approx(1.2, abs=0.12)
+    assert "resolution_one_seventh" not in measured[0]
+
+
+def test_a_turned_scan_is_compared_inside_its_parallelogram():
+    """The area is that of the turned square; the rectangle for the Fourier transform lies in it."""
+    angle, side, middle = np.radians(30.0), 40.0, 50.0
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    square = np.stack(np.meshgrid(*2 * [np.linspace(-side / 2, side / 2, 21)], indexing="ij"), -1).reshape(-1, 2)
+    mask = scanned_region((101, 101), (1.0, 1.0), square @ turn.T + middle)
+    assert mask.sum() == pytest.approx(side**2, rel=0.03)
+    box = inner_box(mask, 1.0)
+    assert mask[box].all()
+    # Largest centred square in a square turned by θ.
+    assert mask[box].shape[0] == pytest.approx(side / (np.cos(angle) + np.sin(angle)), abs=2)
 
 
 def test_a_result_that_is_not_finished_gives_what_it_can(result):

@@ -1,6 +1,7 @@
 """Every figure names its units; what is drawn is what was given."""
 
 import re
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from matplotlib import image
 from matplotlib.colors import to_rgb
 
-from stemjax.report import curves, gallery, objects, patterns, probes, scans, style
+from stemjax.report import curves, field, gallery, object_plates, objects, patterns, probes, scans, style
 
 UNIT = re.compile(r"\[.+\]")
 
@@ -116,6 +117,74 @@ def test_images_keep_their_orientation():
     assert drawn.origin == "upper"
     y, x = (axes.transData.transform((10.0, 30.0)) - axes.transData.transform((0.0, 0.0)))[::-1]
     assert x > 0 > y, "x grows to the right, y downwards"
+
+
+def turned_field(angle=30.0, side=12.0, middle=(20.0, 25.0)):
+    """Positions of a raster turned by an angle [degree], (pattern, 2) [Å]."""
+    c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    line = np.linspace(-side / 2, side / 2, 13)
+    raster = np.stack(np.meshgrid(line, line, indexing="ij"), -1).reshape(-1, 2)
+    return raster @ np.array([[c, s], [-s, c]]).T + middle
+
+
+def test_the_field_of_a_turned_scan_is_a_turned_square():
+    hull = field.scan_hull(turned_field())
+    y, x = hull.T
+    area = 0.5 * abs(np.dot(y, np.roll(x, 1)) - np.dot(x, np.roll(y, 1)))
+    assert area == pytest.approx(144.0)
+    mask = field.inside((200, 250), (0.2, 0.2), hull)
+    assert mask.sum() * 0.04 == pytest.approx(144.0, rel=0.02)
+    assert field.scan_hull(np.stack([np.arange(5.0), np.arange(5.0)], 1)) is None, "a line has no area"
+
+
+def test_the_object_is_cropped_to_the_field_and_fades_outside():
+    """The colours are those of the field however strong the noise around it; the crop stays in place."""
+    hull = field.scan_hull(turned_field())
+    shape, pixel = (200, 250), (0.2, 0.2)
+    mask = field.inside(shape, pixel, hull)
+    rng = np.random.default_rng(4)
+    picture = np.where(mask, rng.uniform(0.0, 1.0, shape), rng.normal(scale=50.0, size=shape))
+    axes = objects.object_image(picture, pixel, hull=hull, margin=3.0, centre=False).axes[0]
+    drawn = axes.images[0]
+    assert drawn.get_clim() == pytest.approx((0.005, 0.995), abs=0.01)
+    (top, left), (bottom, right) = hull.min(axis=0) - 3.0, hull.max(axis=0) + 3.0
+    assert drawn.get_extent() == pytest.approx((left, right, bottom, top), abs=0.3)
+    alpha = drawn.get_alpha()
+    part = field.window(shape, pixel, hull, 3.0)
+    assert (alpha[mask[part]] == 1.0).all()
+    assert alpha[0, 0] < 0.2
+    assert np.array_equal(np.asarray(drawn.get_array()), picture[part])
+
+
+def test_probe_diameter_of_a_gaussian():
+    """A Gaussian intensity of standard deviation s holds 80 % within s √(2 ln 5)."""
+    y, x = np.mgrid[-64:64, -64:64] * 0.1
+    wave = np.exp(-(y**2 + x**2) / (4 * 1.2**2)).astype(complex)
+    assert field.probe_diameter(wave[None], (0.1, 0.1)) == pytest.approx(2 * 1.2 * np.sqrt(2 * np.log(5)), abs=0.1)
+
+
+def test_no_amplitude_figure_of_a_pure_phase(result):
+    amplitude = result.estimate["object_amplitude"]
+    for spread, shown in ((3e-5, False), (3e-3, True)):
+        values = 1.0 + spread * np.sin(np.arange(amplitude.value.size)).reshape(amplitude.value.shape)
+        estimate = {**result.estimate, "object_amplitude": replace(amplitude, value=values)}
+        assert (object_plates.object_amplitude(replace(result, estimate=estimate)) is not None) is shown
+
+
+@pytest.mark.parametrize(("shape", "step"), [((40, 40), 0.5), ((100, 80), 0.2)])
+def test_arrows_are_few_regular_and_long_enough_to_see(shape, step):
+    start = step * np.stack(np.indices(shape), -1).reshape(-1, 2)
+    found = start + np.random.default_rng(5).normal(scale=0.02, size=start.shape)
+    axes = scans.position_map(found, start).axes[0]
+    arrows = axes.collections[0]
+    assert 200 <= len(arrows.U) <= 1.1 * scans.MOST_ARROWS
+    gaps = np.diff(np.unique(np.round(arrows.X, 6)))
+    assert np.ptp(gaps) == pytest.approx(0.0, abs=1e-5), "every few positions, in both directions"
+    assert 0.3 * gaps[0] < np.median(np.hypot(arrows.U, arrows.V)) < 1.5 * gaps[0]
+    factor = float(axes.get_title().split("×")[1])
+    assert factor in [f * 10.0**n for n in range(-3, 6) for f in (1, 2, 5)]
+    index = int(np.argmin(np.hypot(start[:, 1] - arrows.X[0], start[:, 0] - arrows.Y[0])))
+    assert (arrows.V[0], arrows.U[0]) == pytest.approx(factor * scans.displacements(found, start)[index])
 
 
 def test_poisson_residual_of_true_patterns_is_one_sigma():

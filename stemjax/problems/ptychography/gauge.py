@@ -9,7 +9,7 @@
 | ramp of the phase | a shift of the detector | the disk's centre is measured first, kept in `probe.centre` |
 | mixing of the modes | intensities add up | modes are made orthogonal, the strongest first |
 | depth of a thick object | defocus and depth shift trade against each other | reported, not fixed: see `depth_shift` |
-| conjugate, turned by 180° | exact for one slice | atoms are positive: the skewness of the phase decides |
+| conjugate, turned by 180° | exact for one slice | atoms are positive: scattered electrons decide |
 """
 
 from __future__ import annotations
