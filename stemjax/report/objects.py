@@ -180,7 +180,7 @@ def _corner(part: tuple[slice, slice], sampling: tuple[float, float]) -> tuple[f
 
 
 def _cut(mask: np.ndarray) -> np.ndarray:
-    """Opacity of a map that shows the field and hardly what is around it; the ragged edge of a jittered scan is kept."""
+    """Opacity of a map that shows the field and hardly what is around it; the ragged edge of a scan is kept."""
     from scipy.ndimage import binary_dilation
 
     return np.where(binary_dilation(mask, iterations=2), 1.0, 0.15)
