@@ -61,7 +61,7 @@ def record(detector: PixelatedDetector, pattern: Array) -> Array:
         Intensities [ky kx], zero frequency in the corner. An odd binning is centred on the zero frequency; an even one
         begins half a bin before it, as a camera binned about the middle of its chip does.
 
-    >>> record(PixelatedDetector((2, 2)), jnp.arange(16.0).reshape(4, 4)).tolist()
+    >>> record(PixelatedDetector((2, 2)), np.arange(16.0).reshape(4, 4)).tolist()
     [[0.0, 3.0], [12.0, 15.0]]
     """
     if detector.shape == pattern.shape and detector.bin == (1, 1):

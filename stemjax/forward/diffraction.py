@@ -19,7 +19,7 @@ from stemjax.forward.experiment import Experiment
 from stemjax.optics.electron import interaction_parameter
 from stemjax.optics.probe import probe_waves
 from stemjax.optics.scan import probe_positions
-from stemjax.scatter.multislice import multislice
+from stemjax.scatter.multislice import multislice, reversible_multislice
 from stemjax.scatter.propagator import slice_propagators
 
 
@@ -46,6 +46,8 @@ class Diffraction:
         taper: Width of the limit's soft edge as a fraction of Nyquist.
         limit_transmission: Also band-limit the transmission functions; only for a periodic specimen.
         exact: Non-paraxial propagator.
+        reversible: Gradients store no wave but walk it back up (`stemjax.scatter.multislice`); saves one wave a slice
+            and mode, which pays with several modes. Exact only for a pure phase object without band limit.
         execution: Where the probes run.
     """
 
@@ -54,6 +56,7 @@ class Diffraction:
     taper: float = 0.0
     limit_transmission: bool = False
     exact: bool = False
+    reversible: bool = False
     execution: Execution = Execution()
 
     def __call__(self, experiment: Experiment, index: Array | None = None) -> Array:
@@ -111,17 +114,18 @@ class Diffraction:
 
     def pattern(self, shared: Shared, patch: Array, shift: Array, grid: Grid) -> Array:
         """Expected counts [ky kx] of one probe, displaced by `shift` [Å] in its window of the specimen."""
-        waves = exit_waves(shared, patch, shift, grid)
+        waves = exit_waves(shared, patch, shift, grid, reversible=self.reversible)
         intensity = jnp.sum(waves.real**2 + waves.imag**2, axis=0)
         return shared.dose * (intensity if self.detector is None else record(self.detector, intensity))
 
 
-def exit_waves(shared: Shared, patch: Array, shift: Array, grid: Grid) -> Array:
+def exit_waves(shared: Shared, patch: Array, shift: Array, grid: Grid, *, reversible: bool = False) -> Array:
     """Exit waves of all modes of one probe in reciprocal space [mode ny nx]."""
     ramp_y, ramp_x = shift_ramps(grid, shift)
+    through = reversible_multislice if reversible else multislice
 
     def one(wave: Array) -> Array:
-        return multislice(wave * ramp_y * ramp_x, patch, shared.propagators)
+        return through(wave * ramp_y * ramp_x, patch, shared.propagators)
 
     # A single mode stays free of a batch axis, which XLA's CPU code handles better.
     return one(shared.waves[0])[None] if shared.waves.shape[0] == 1 else jax.vmap(one)(shared.waves)
