@@ -167,7 +167,8 @@ def sum_probes(
 
     def local(shared: Any, field: Any, batch: Batch) -> jax.Array:
         def body(total: jax.Array, chunk: Any) -> tuple[jax.Array, None]:
-            items, corners, data, weight = chunk
+            items, corners, place, weight = chunk
+            data = _records(batch.data, place)
             return total + _weighted(function, shared, _windows(field, corners, window), items, data, weight), None
 
         total, _ = jax.lax.scan(body, jnp.zeros(()), _chunks(batch, execution.chunk))
@@ -183,7 +184,8 @@ def _sum_forward(
     def local(shared: Any, field: Any, batch: Batch) -> Any:
         def body(carry: Any, chunk: Any) -> tuple[Any, Any]:
             total, ct_shared, ct_field = carry
-            items, corners, data, weight = chunk
+            items, corners, place, weight = chunk
+            data = _records(batch.data, place)
             value, pull = jax.vjp(
                 lambda s, f, x: _weighted(function, s, f, x, data, weight),
                 shared, _windows(field, corners, window), items,
@@ -227,10 +229,9 @@ def _weighted(function: Callable, shared: Any, windows: Any, items: Any, data: A
 
 
 def _chunks(batch: Batch, chunk: int) -> Any:
-    """Items, corners, data and weights of the local probes, [chunks chunk ...]; padding has weight zero."""
+    """Items, corners, places of records, weights of the local probes [chunks chunk ...]; padding weighs zero."""
     lanes, probes = batch.weight.shape
     lane = jnp.broadcast_to(jnp.arange(lanes)[:, None], (lanes, probes))
-    data = jax.tree.map(lambda d: d[lane, batch.which], batch.data)
     count = lanes * probes
     size = min(chunk, count)
     padding = -count % size
@@ -240,7 +241,20 @@ def _chunks(batch: Batch, chunk: int) -> Any:
         tail = jnp.repeat(flat[-1:], padding, axis=0) if fill else jnp.zeros((padding, *flat.shape[1:]), flat.dtype)
         return jnp.concatenate([flat, tail]).reshape(-1, size, *flat.shape[1:])
 
-    return (*jax.tree.map(split, (batch.items, batch.corners, data)), split(batch.weight, fill=False))
+    return (*jax.tree.map(split, (batch.items, batch.corners, (lane, batch.which))), split(batch.weight, fill=False))
+
+
+def _records(data: Any, place: tuple[jax.Array, jax.Array]) -> Any:
+    """The records [chunk ...] at (lane, which), taken when they are needed: a batch of them is never copied."""
+    lane, which = place
+    if lane.shape[0] > 1:
+        return jax.tree.map(lambda d: d[lane, which], data)
+
+    def one(array: jax.Array) -> jax.Array:
+        start: list[Any] = [lane[0].astype(int), which[0].astype(int), *(0 for _ in array.shape[2:])]
+        return jax.lax.dynamic_slice(array, start, (1, 1, *array.shape[2:]))[0]
+
+    return jax.tree.map(one, data)
 
 
 def _slice(array: jax.Array, corner: jax.Array, window: tuple[int, int]) -> jax.Array:
