@@ -41,14 +41,13 @@ def compiled_gradient(probes: int, lanes: int, execution: Execution, slices: int
 
 
 def temporary(probes: int, slices: int = SLICES) -> int:
-    """Temporary bytes of the gradient, without the copy of the batch's records."""
-    records = 8 * probes * np.prod(GRID.shape)
-    return compiled_gradient(probes, 2, Execution(1), slices).memory_analysis().temp_size_in_bytes - records
+    """Temporary bytes of the gradient; the batch's records are never copied, so nothing is taken off."""
+    return compiled_gradient(probes, 2, Execution(1), slices).memory_analysis().temp_size_in_bytes
 
 
 def test_memory_does_not_grow_with_the_number_of_probes():
     # A position, a corner and their gradients a probe: a hundred bytes each, not a wave.
-    assert temporary(64) - temporary(16) < 48 * 1000
+    assert abs(temporary(64) - temporary(16)) < 48 * 1000
 
 
 def test_memory_of_the_gradient_is_six_waves_a_slice_of_one_probe():
