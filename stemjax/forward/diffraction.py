@@ -16,28 +16,32 @@ from stemjax.core.grid import Grid
 from stemjax.core.typing import Array, real
 from stemjax.detect.pixelated import PixelatedDetector, record
 from stemjax.forward.experiment import Experiment
+from stemjax.forward.propagation import average_configurations
 from stemjax.optics.electron import interaction_parameter
-from stemjax.optics.probe import probe_waves
+from stemjax.optics.probe import Probe, probe_waves
 from stemjax.optics.scan import probe_positions
 from stemjax.scatter.multislice import multislice, reversible_multislice
 from stemjax.scatter.propagator import slice_propagators
 
 
 class Shared(NamedTuple):
-    """What all probes have in common: waves [mode ny nx], propagators [step ny nx], dose."""
+    """What all probes have in common: waves [mode ny nx], propagators [step ny nx], dose, camera."""
 
     waves: Array
     propagators: Array
     dose: Array
+    camera: Any = None
 
 
 @dataclass(frozen=True)
 class Diffraction:
     r"""Simulator of diffraction patterns, one for every scan position; hashable, holds no arrays.
 
-    .. math:: \mu_i(k) = D \sum_m | \hat M [ e^{-2\pi i k r_i} \psi_m(k) ] |^2
+    .. math:: \mu_i(k) = D \left\langle \sum_m | \hat M_c [ e^{-2\pi i k r_i} \psi_m(k) ] |^2 \right\rangle_c
 
-    with \hat M the multislice operator of the specimen's window around r_i and D the electrons in a pattern.
+    with \hat M_c the multislice operator of the specimen's window around r_i in one arrangement c of its atoms (frozen
+    phonons; most specimens have one) and D the electrons in a pattern. Where the experiment has a camera, its blur and
+    sensitivity act last.
 
     Args:
         detector: What is recorded of the reciprocal grid; all of it if None.
@@ -61,23 +65,38 @@ class Diffraction:
 
     def __call__(self, experiment: Experiment, index: Array | None = None) -> Array:
         """Expected counts of some patterns (all if `index` is None), [pattern ky kx], zero frequency in the corner."""
-        shared, field, items, corners = self.prepare(experiment)
-        chosen = (items, corners) if index is None else jax.tree.map(lambda a: a[index], (items, corners))
+        return self.collect(experiment, self.kept, (experiment.dose, experiment.camera), index)
+
+    def kept(self, extra: tuple[Array, Any], intensity: Array) -> Array:
+        """Expected counts [ky kx] from the intensity of one probe and (dose, camera)."""
+        dose, camera = extra
+        pattern = dose * (intensity if self.detector is None else record(self.detector, intensity))
+        return pattern if camera is None else camera.collect(pattern)
+
+    def collect(self, experiment: Experiment, keep: Callable, extra: Any, index: Array | None = None) -> Any:
+        """Apply `keep(extra, intensity)` to every probe's intensity (`stemjax.forward.propagation.Propagation`)."""
         grid = experiment.probe.grid
 
-        def one(common: tuple[Shared, Array], probe: tuple[Array, Array]) -> Array:
-            item, corner = probe
-            patch = _window(common[1], corner, grid.shape)
-            return self.pattern(common[0], patch, item, grid)
+        def through(specimen: Any) -> Any:
+            shared, field, items, corners = self.prepare(experiment.replace(specimen=specimen))
+            chosen = (items, corners) if index is None else jax.tree.map(lambda a: a[index], (items, corners))
 
-        return map_probes(one, (shared, field), chosen, self.execution)
+            def one(common: tuple[Shared, Array, Any], probe: tuple[Array, Array]) -> Any:
+                shared, field, extra = common
+                item, corner = probe
+                return keep(extra, self.intensity(shared, _window(field, corner, grid.shape), item, grid))
+
+            return map_probes(one, (shared, field, extra), chosen, self.execution)
+
+        return average_configurations(experiment.specimen, through)
 
     def total(self, experiment: Experiment, score: Callable, data: Any, index: Array, weight: Array) -> Array:
         """Weighted sum over patterns of `score(expected, datum)`, differentiated at constant memory.
 
         Args:
             experiment: The experiment.
-            score: Scalar function of one expected pattern [ky kx] and its record.
+            score: Scalar function of one expected pattern [ky kx] and its record; where the experiment has a camera,
+                of the camera too.
             data: Records in lanes [lane stored ...] (`stemjax.inference.batches`).
             index: Patterns of the sum [lane probe]: position within the lane.
             weight: Weight of every pattern [lane probe].
@@ -89,17 +108,18 @@ class Diffraction:
         grid = experiment.probe.grid
 
         def one(shared: Shared, patch: Array, item: Array, datum: Any) -> Array:
-            return score(self.pattern(shared, patch, item, grid), datum)
+            expected = self.kept((shared.dose, shared.camera), self.intensity(shared, patch, item, grid))
+            return score(expected, datum) if shared.camera is None else score(expected, datum, shared.camera)
 
         return sum_probes(one, shared, field, batch, grid.shape, self.execution)
 
     def prepare(self, experiment: Experiment) -> tuple[Shared, Array, Array, Array]:
-        """What is computed once, not for every probe: shared arrays, transmission, shifts [Å] and corners [pixel]."""
+        """What is computed once, not for every probe: shared arrays, transmission, shifts [Å] and corners [pixel].
+
+        The transmission is [slice ny nx], or [configuration slice ny nx] where atoms have several arrangements.
+        """
         probe, specimen = experiment.probe, experiment.specimen
-        field = specimen.transmission(interaction_parameter(probe.energy))
-        if self.limit_transmission and self.limit is not None:
-            mask = real(band_limit(specimen.grid, self.limit, self.taper))
-            field = jnp.fft.ifft2(jnp.fft.fft2(field) * mask[None])
+        field = self.field(specimen, probe)
         # A disk off the detector's centre is no tilted beam: the propagators take its drift out again.
         tilt = experiment.tilt + probe.centre
         propagators = slice_propagators(
@@ -108,15 +128,32 @@ class Diffraction:
         )  # fmt: skip
         positions = probe_positions(experiment.scan) - specimen.origin[None]
         corners, shifts = _place(positions, specimen.grid, probe.grid.shape, specimen.periodic)
+        return Shared(probe_waves(probe), propagators, experiment.dose, experiment.camera), field, shifts, corners
+
+    def field(self, specimen: Any, probe: Probe) -> Array:
+        """Transmission of a specimen, band-limited where asked, and with a margin for windows that reach over."""
+        if getattr(specimen, "configurations", 1) > 1:
+            numbers = jnp.arange(specimen.configurations, dtype=jnp.int32)
+            return jax.lax.map(lambda i: self.field(specimen.configuration(i), probe), numbers)
+        if hasattr(specimen, "configuration"):
+            specimen = specimen.configuration(0)
+        field = specimen.transmission(interaction_parameter(probe.energy))
+        if self.limit_transmission and self.limit is not None:
+            mask = real(band_limit(specimen.grid, self.limit, self.taper))
+            field = jnp.fft.ifft2(jnp.fft.fft2(field) * mask[None])
         if specimen.periodic and probe.grid.shape != specimen.grid.shape:
             field = jnp.pad(field, ((0, 0), (0, probe.grid.shape[0]), (0, probe.grid.shape[1])), mode="wrap")
-        return Shared(probe_waves(probe), propagators, experiment.dose), field, shifts, corners
+        return field
 
-    def pattern(self, shared: Shared, patch: Array, shift: Array, grid: Grid) -> Array:
-        """Expected counts [ky kx] of one probe, displaced by `shift` [Å] in its window of the specimen."""
+    def intensity(self, shared: Shared, patch: Array, shift: Array, grid: Grid) -> Array:
+        """Intensity [ny nx] of one probe, displaced by `shift` [Å] in its window; the mean where there are several."""
+        if patch.ndim == 4:
+            # Without the checkpoint the gradient would keep the waves of all arrangements at once.
+            one = jax.checkpoint(lambda field: self.intensity(shared, field, shift, grid))
+            total = jax.lax.scan(lambda sum_, field: (sum_ + one(field), None), jnp.zeros(grid.shape), patch)[0]
+            return total / patch.shape[0]
         waves = exit_waves(shared, patch, shift, grid, reversible=self.reversible)
-        intensity = jnp.sum(waves.real**2 + waves.imag**2, axis=0)
-        return shared.dose * (intensity if self.detector is None else record(self.detector, intensity))
+        return jnp.sum(waves.real**2 + waves.imag**2, axis=0)
 
 
 def exit_waves(shared: Shared, patch: Array, shift: Array, grid: Grid, *, reversible: bool = False) -> Array:

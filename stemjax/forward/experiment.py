@@ -11,7 +11,7 @@ from flax import struct
 from stemjax.core.errors import InputError
 from stemjax.core.typing import Annotated, Array, Scalar, real
 from stemjax.optics.probe import Probe
-from stemjax.optics.scan import Scan
+from stemjax.optics.scan import Scan, probe_positions
 
 
 class Experiment(struct.PyTreeNode):
@@ -24,6 +24,8 @@ class Experiment(struct.PyTreeNode):
         dose: Electrons in one pattern.
         tilt: Small tilt of the specimen (y, x) [mrad].
         detectors: Detectors of a scanned image by name; a pixelated detector belongs to the simulator.
+        camera: How electrons on the pixelated detector become counts (`stemjax.Camera`); None for an ideal one.
+        spectrometer: What an energy-loss spectrum is made of (`stemjax.spectra.model`); None if there is none.
     """
 
     probe: Probe
@@ -32,6 +34,8 @@ class Experiment(struct.PyTreeNode):
     dose: Annotated[Array, "electron"]
     tilt: Annotated[Array, "mrad"]
     detectors: dict[str, Any] = struct.field(default_factory=dict)
+    camera: Any = None
+    spectrometer: Any = None
 
 
 def make_experiment(
@@ -42,6 +46,8 @@ def make_experiment(
     dose: Annotated[Scalar, "electron"] = 1.0,
     tilt: Annotated[tuple[float, float], "mrad"] = (0.0, 0.0),
     detectors: dict[str, Any] | None = None,
+    camera: Any = None,
+    spectrometer: Any = None,
 ) -> Experiment:
     """An experiment whose parts fit together.
 
@@ -52,6 +58,8 @@ def make_experiment(
         dose: Electrons in one pattern; 1 gives intensities as fractions of the beam.
         tilt: Specimen tilt (y, x) [mrad].
         detectors: Detectors of scanned images by name.
+        camera: How electrons become counts on a pixelated detector.
+        spectrometer: What an energy-loss spectrum is made of.
 
     Raises:
         InputError: Samplings differ, the window is larger than the specimen, or the scan leaves a specimen that does
@@ -75,14 +83,16 @@ def make_experiment(
         dose=real(dose),
         tilt=real(tilt),
         detectors=dict(detectors or {}),
+        camera=camera,
+        spectrometer=spectrometer,
     )
 
 
 def _check_positions(specimen: Any, scan: Scan) -> None:
     """Refuse probes beside a specimen that ends; traced values cannot be looked at and are taken on trust."""
-    if specimen.periodic or isinstance(scan.positions, jax.core.Tracer) or isinstance(specimen.origin, jax.core.Tracer):
+    if specimen.periodic or any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves((scan, specimen.origin))):
         return
-    places = (np.asarray(scan.positions) - np.asarray(specimen.origin)) / np.asarray(specimen.grid.extent)
+    places = (np.asarray(probe_positions(scan)) - np.asarray(specimen.origin)) / np.asarray(specimen.grid.extent)
     outside = int(((places < 0) | (places > 1)).any(axis=1).sum())
     if outside:
         raise InputError(

@@ -1,16 +1,20 @@
-"""From an experiment to scanned images: one number a probe position and detector."""
+"""From an experiment to scanned images: one number a probe position and detector channel, with patterns if wanted."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 
-from stemjax.core.executor import map_probes
+from stemjax.core.grid import Grid
 from stemjax.core.typing import Array
-from stemjax.forward.diffraction import Diffraction, Shared, _window, exit_waves
+from stemjax.forward.diffraction import Diffraction
 from stemjax.forward.experiment import Experiment
+from stemjax.forward.propagation import Propagation
+
+PATTERNS = "patterns"
+"""Name of the diffraction patterns among the signals of `Signals`."""
 
 
 @dataclass(frozen=True)
@@ -18,25 +22,53 @@ class ScannedImage:
     """Simulator of images by integrating detectors (anything with a `response`); hashable, holds no arrays.
 
     Args:
-        diffraction: How the wave is propagated.
+        diffraction: How the wave is propagated (`Diffraction`, `Prism`).
     """
 
-    diffraction: Diffraction = Diffraction()
+    diffraction: Propagation = Diffraction()
 
     def __call__(self, experiment: Experiment, index: Array | None = None) -> dict[str, Array]:
-        """Expected electrons in every detector of the experiment, {name: [pattern]}, in scan order."""
-        shared, field, items, corners = self.diffraction.prepare(experiment)
-        chosen = (items, corners) if index is None else jax.tree.map(lambda a: a[index], (items, corners))
-        grid, energy = experiment.probe.grid, experiment.probe.energy
-        names = list(experiment.detectors)
-        responses = jnp.stack([experiment.detectors[name].response(grid, energy) for name in names])
+        """Expected electrons in every detector of the experiment, in scan order.
 
-        def one(common: tuple[Shared, Array, Array], probe: tuple[Array, Array]) -> Array:
-            shared, field, responses = common
-            item, corner = probe
-            waves = exit_waves(shared, _window(field, corner, grid.shape), item, grid)
-            intensity = jnp.sum(waves.real**2 + waves.imag**2, axis=0)
-            return shared.dose * jnp.einsum("dyx,yx->d", responses, intensity)
+        Returns:
+            {name: [pattern]}, or [pattern channel] for a detector whose response has channels.
+        """
+        weights = responses(experiment.detectors, experiment.probe.grid, experiment.probe.energy)
+        return self.diffraction.collect(experiment, _images, (experiment.dose, weights), index)
 
-        values = map_probes(one, (shared, field, responses), chosen, self.diffraction.execution)
-        return {name: values[:, i] for i, name in enumerate(names)}
+
+@dataclass(frozen=True)
+class Signals:
+    """Simulator of everything that one scan records at once: images of all detectors, and patterns.
+
+    Args:
+        diffraction: How the wave is propagated; its `detector` records the patterns.
+    """
+
+    diffraction: Any = Diffraction()
+
+    def __call__(self, experiment: Experiment, index: Array | None = None) -> dict[str, Array]:
+        """Expected electrons: {"patterns": [pattern ky kx], name: [pattern] or [pattern channel]}."""
+        weights = responses(experiment.detectors, experiment.probe.grid, experiment.probe.energy)
+
+        def keep(extra: tuple[Array, Any, dict[str, Array]], intensity: Array) -> dict[str, Array]:
+            dose, camera, weights = extra
+            patterns = self.diffraction.kept((dose, camera), intensity)
+            return {PATTERNS: patterns} | _images((dose, weights), intensity)
+
+        return self.diffraction.collect(experiment, keep, (experiment.dose, experiment.camera, weights), index)
+
+
+def responses(detectors: dict[str, Any], grid: Grid, energy: float) -> dict[str, Array]:
+    """Response of every detector on the reciprocal grid, {name: [ny nx] or [channel ny nx]}.
+
+    >>> from stemjax.detect.annular import make_annular_detector
+    >>> responses({"BF": make_annular_detector(0.0, 10.0)}, Grid((8, 8), (0.4, 0.4)), 80e3)["BF"].shape
+    (8, 8)
+    """
+    return {name: detector.response(grid, energy) for name, detector in detectors.items()}
+
+
+def _images(extra: tuple[Array, dict[str, Array]], intensity: Array) -> dict[str, Array]:
+    dose, weights = extra
+    return {name: dose * jnp.einsum("...yx,yx->...", weight, intensity) for name, weight in weights.items()}

@@ -27,7 +27,8 @@ class Problem(struct.PyTreeNode):
         measurement: What was recorded: `counts` [record ...] and an optional `mask` [...].
         priors: Log-densities by path.
         forward: `forward(experiment, index) -> expected counts`, and `forward.total` (see `stemjax.Diffraction`).
-        noise: Noise model (`stemjax.Poisson()`, ...).
+        noise: Noise model (`stemjax.Poisson()`, ...), or None: the model's own `camera` scores, and its leaves can be
+            free.
         free: Paths of the free leaves, complete.
     """
 
@@ -54,7 +55,7 @@ def make_problem(
         experiment: The model with the first guess.
         measurement: The record.
         forward: The simulator.
-        noise: The noise model.
+        noise: The noise model; None for the `camera` of the model.
         free: Paths of leaves to find; the path of an inner node frees all below it.
         priors: Priors by path of a leaf, or of an inner node for all leaves below it.
 
@@ -128,12 +129,18 @@ def log_prior(problem: Problem, z: Unconstrained, *, slope: bool = False) -> Arr
     return total
 
 
-def score(problem: Problem) -> Callable[[Array, Array], Array]:
-    """Log-likelihood of one record against its expectation: minus half the deviance, 0 for a perfect model."""
+def score(problem: Problem) -> Callable[..., Array]:
+    """Log-likelihood of one record against its expectation: minus half the deviance, 0 for a perfect model.
+
+    Returns:
+        `one(expected, counts, camera=None)`; the camera is used where the problem has no noise model of its own.
+    """
     mask = problem.measurement.mask if hasattr(problem.measurement, "mask") else None
 
-    def one(expected: Array, counts: Array) -> Array:
-        values = problem.noise.log_prob(counts, expected) - problem.noise.best(counts)
+    def one(expected: Array, counts: Array, camera: Any = None) -> Array:
+        noise = camera if problem.noise is None else problem.noise
+        # A camera's own leaves change what a perfect model would score, so that term must stay in the density.
+        values = noise.log_prob(counts, expected) - (0.0 if problem.noise is None else noise.best(counts))
         return jnp.sum(values if mask is None else mask * values)
 
     return one
@@ -144,8 +151,10 @@ def log_density(problem: Problem, z: Unconstrained) -> Array:
 
     >>> import scipy.optimize  # a solver of one's own: minimise -log_density over a flat vector
     """
-    expected = problem.forward(insert(problem, z))
-    likelihood = jnp.sum(jax.vmap(score(problem))(expected, problem.measurement.counts))
+    model = insert(problem, z)
+    one, camera = score(problem), getattr(model, "camera", None)
+    each = jax.vmap(lambda expected, counts: one(expected, counts, camera))
+    likelihood = jnp.sum(each(problem.forward(model), problem.measurement.counts))
     return likelihood + log_prior(problem, z, slope=True)
 
 
@@ -157,7 +166,8 @@ def residual(problem: Problem, z: Unconstrained) -> Array:
     Returns:
         [record ...], the shape of the counts, masked.
     """
-    expected = problem.forward(insert(problem, z))
-    values = problem.noise.residual(problem.measurement.counts, expected)
+    model = insert(problem, z)
+    noise = getattr(model, "camera", None) if problem.noise is None else problem.noise
+    values = noise.residual(problem.measurement.counts, problem.forward(model))
     mask = getattr(problem.measurement, "mask", None)
     return values if mask is None else values * jnp.sqrt(mask)[None]
