@@ -45,7 +45,7 @@ def first_epochs(repeats: int) -> dict:
     import stemjax
     from stemjax.app.config import load_config
     from stemjax.app.demo import EXAMPLES
-    from stemjax.app.simulate import simulate
+    from stemjax.app.simulation.run import simulate
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

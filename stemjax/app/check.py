@@ -10,7 +10,7 @@ from stemjax.app.config import load_config
 from stemjax.app.derived_optics import Optics, depth_of_focus, optics
 from stemjax.app.estimate import epoch_time, machine_memory, memory, memory_trouble, problem_size, processors
 from stemjax.app.progress import duration
-from stemjax.app.simulation_settings import SimulationSettings
+from stemjax.app.simulation.settings import SimulationSettings
 from stemjax.app.survey import refuse, survey, suspicions
 from stemjax.core.errors import InputError
 from stemjax.forward.recording import Recording

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from stemjax.app.simulation_settings import SimulationSettings
+from stemjax.app.simulation.settings import SimulationSettings
 from stemjax.app.yamlfile import Document, Key, read_document
 from stemjax.core.errors import InputError, nearest
 from stemjax.problems.ptychography.settings import PtychographySettings
@@ -22,8 +22,16 @@ PROBLEMS: Mapping[str, type[PtychographySettings] | type[SimulationSettings]] = 
 }
 """The kinds of problem: what may stand behind `problem:`, and the model of the rest."""
 
-FILE_KEYS = (("data", "file"), ("specimen", "file"))
-"""Keys that name a file which must exist."""
+FILE_KEYS: tuple[tuple[str, ...], ...] = (
+    ("data", "file"),
+    ("specimen", "file"),
+    ("specimen", "field", "electrostatic"),
+    ("specimen", "field", "magnetic"),
+    ("probe", "plate", "file"),
+    ("detector", "response", "file"),
+    ("detector", "virtual", "*"),
+)
+"""Keys that name a file which must exist; `*` stands for every key of a mapping."""
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = (), *, need_files: bool = True) -> AnySettings:
@@ -127,23 +135,36 @@ def _model(document: Document) -> type[PtychographySettings] | type[SimulationSe
 def _resolve_paths(document: Document, folder: Path) -> dict[str, Any]:
     """Paths in a file start at its folder, so that it works from everywhere; those typed in a shell at the shell's."""
     values = document.values
-    for section, name in (*FILE_KEYS, ("output", "folder")):
-        entry = values.get(section)
-        if isinstance(entry, dict) and isinstance(entry.get(name), str) and entry[name].strip():
-            start = Path.cwd() if document.place((section, name)).startswith("-s ") else folder
-            path = str(start / Path(entry[name]).expanduser())
-            values = values | {section: entry | {name: path}}
+    for key in (*FILE_KEYS, ("output", "folder")):
+        for path, text in _texts_at(values, key):
+            start = Path.cwd() if document.place(path).startswith("-s ") else folder
+            values = _with_value(values, path, str(start / Path(text).expanduser()))
     return values
 
 
+def _texts_at(values: Any, key: tuple[str, ...], done: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The texts that stand at a key, each with its path."""
+    if not key:
+        if isinstance(values, str) and values.strip():
+            yield done, values
+        return
+    if isinstance(values, Mapping):
+        for name in values if key[0] == "*" else (key[0],):
+            yield from _texts_at(values.get(name), key[1:], (*done, str(name)))
+
+
+def _with_value(values: Mapping[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """A mapping with another value at a path; what lies beside the path is shared."""
+    inner = value if len(path) == 1 else _with_value(values[path[0]], path[1:], value)
+    return {**values, path[0]: inner}
+
+
 def _check_files(settings: AnySettings, document: Document) -> None:
-    for section, name in FILE_KEYS:
-        text = getattr(getattr(settings, section, None), name, None)
-        if text is None or Path(text).exists():
-            continue
-        path = Path(text)
-        hint = _beside(path, section)
-        raise InputError(f"{document.place((section, name))}: {section}.{name}: no file {path}; {hint}")
+    values = settings.model_dump()
+    for path, text in ((p, t) for key in FILE_KEYS for p, t in _texts_at(values, key)):
+        if not Path(text).exists():
+            hint = _beside(Path(text), path[0])
+            raise InputError(f"{document.place(path)}: {'.'.join(path)}: no file {Path(text)}; {hint}")
 
 
 def _beside(path: Path, section: str) -> str:

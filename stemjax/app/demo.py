@@ -9,8 +9,8 @@ from stemjax.app.config import PtychographySettings, load_config
 from stemjax.app.job import run_job
 from stemjax.app.log import open_log
 from stemjax.app.progress import Reporting
-from stemjax.app.simulate import simulate
-from stemjax.app.simulation_settings import SimulationSettings
+from stemjax.app.simulation.run import simulate
+from stemjax.app.simulation.settings import SimulationSettings
 from stemjax.core.errors import InputError
 
 EXAMPLES = Path(__file__).resolve().parent / "examples"

@@ -228,7 +228,7 @@ def known_truth(path: Path, slices: int) -> dict[str, Named]:
     One slice stands in the middle of a specimen, where C10 has grown by half the specimen's depth.
 
     Args:
-        path: What `stemjax.app.simulate` wrote.
+        path: What `stemjax.app.simulation.run` wrote.
         slices: Slices of the reconstruction.
     """
     named = dict(read_result(path).estimate)

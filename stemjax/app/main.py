@@ -161,13 +161,13 @@ def simulate(
 ) -> None:
     """Simulate the recording that CONFIG describes."""
     from stemjax.app.config import load_config
-    from stemjax.app.simulation_settings import SimulationSettings
+    from stemjax.app.simulation.settings import SimulationSettings
 
     settings = load_config(config, overrides or ())
     if not isinstance(settings, SimulationSettings):
         raise InputError(f"{config.name} is no simulation; use: stemjax run {config}, or write problem: simulation")
     _setup(settings.devices)
-    from stemjax.app.simulate import simulate as run_simulation
+    from stemjax.app.simulation.run import simulate as run_simulation
 
     run_simulation(settings, output)
     typer.echo(f"wrote {output}")

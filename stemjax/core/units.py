@@ -26,6 +26,7 @@ _SYMBOLS: dict[str, dict[str, float]] = {
     "electron": {"e": 1.0, "e-": 1.0, "electron": 1.0, "el": 1.0},
     "time": {"s": 1.0, "sec": 1.0, "second": 1.0, "ms": 1e-3, "us": 1e-6, "μs": 1e-6, "min": 60.0, "minute": 60.0}
     | {"h": 3600.0, "hour": 3600.0},
+    "current": {"pA": 1.0, "nA": 1e3, "uA": 1e6, "μA": 1e6},
     "pixel": {"px": 1.0, "pixel": 1.0},
     "count": {"count": 1.0, "cts": 1.0, "ADU": 1.0},
 }
@@ -43,6 +44,9 @@ _WANTED = MappingProxyType(
         "e/Å^2": ("a dose", "1e4 e/Å^2"),
         "electron/count": ("a gain", "1.5 electrons/count"),
         "s": ("a time", "60 s"),
+        "Å/s": ("a speed", "0.2 Å/s"),
+        "Å^2": ("an area", "0.6 Å^2"),
+        "pA": ("a current", "50 pA"),
         "1": ("a number", "0.5"),
     }
 )

@@ -19,6 +19,8 @@ from stemjax.problems.ptychography.refine_settings import UNKNOWNS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FULL = {name: yaml.safe_load((CONFIGS / f"{name}-full.yaml").read_text()) for name in PROBLEMS}
+# A measured detector needs a file, so the configuration that is ready to use has it behind a '#'.
+FULL["simulation"]["detector"]["response"] = {"file": "map.npy", "pixel": "1.5 mrad", "name": "ADF", "centre": [3, 3]}
 
 QUANTITY = ["3 parsec", "three", True, [], {"a": 1}, "1,5 nm"]
 # The values that are wrong for a kind of entry: wrong types, wrong units, out of range.
@@ -64,8 +66,71 @@ WRONG = {
     "section": [3, "yes", [1]],
     "orientation": ["upside-down", 3, [1]],
     "problem": [3, "ptychografy", [], None],
+    "displacement": [*QUANTITY[:4], "3 keV", -0.1, {"Xx": 0.1}, {"O": "3 mrad"}],
+    "areas": [3, [], {"Xx": 0.1}, {"O": "3 mrad"}, {"O": -1}],
+    "dopants": [3, [], {"La": 0.1}, {"La": {"replaces": "Sr"}}, {"La": {"replaces": "Q", "fraction": 0.1}}]
+    + [{"La": {"replaces": "Sr", "fraction": 2}}],
+    "segments": [3, [], {"DPC": 3}, {"DPC": {"rings": [20, 10]}}, {"DPC": {"rings": [1]}}]
+    + [
+        {"DPC": {"rings": [0, 9], "sectors": 0}},
+        {"DPC": {"rings": [0, "9 nm"]}},
+        {"DPC": {"rings": [0, 9], "turn": 3}},
+    ],
+    "masks": [3, [], {"mine": 3}, {"mine": ""}, {"a/b": "x.npy"}],
+    "lengths": [3, ["three"], ["3 mrad"], {"a": 1}],
+    "depths": [3, ["three"], ["3 mrad"], [-4], [0], {"a": 1}],
+    "turns": [3, [], ["three"], ["3 nm"], [400], {"a": 1}],
+    "words": [3, [3], {"a": 1}],
+    "charge": ["many", True, [], {"a": 1}, 2.5, "3 nm", 10**30],
+    "pair of speeds": ["3 parsec", True, [], [1, 2, 3], ["1 nm", 0], {"a": 1}],
+    "pair of numbers": ["many", True, [], [1, 2, 3], [1, 0], {"a": 1}],
+    "pair of signed angles": ["3 parsec", True, [], [1, 2, 3], ["1 nm", "2 mrad"], [1, 1e9], {"a": 1}],
+    "time": [*QUANTITY, "3 mrad", 0, -1],
+    "pause": [*QUANTITY, "3 mrad", -1],
+    "current": [*QUANTITY, "3 mrad", 0, -1],
+    "loss": [*QUANTITY, "3 mrad", "2 MeV"],
+    "width": [*QUANTITY, "3 mrad", -1],
+    "plain": ["many", True, [], {"a": 1}, "3 nm"],
+    "above zero": ["many", True, [], {"a": 1}, 0, -1, "3 nm"],
+    "angle from zero": [*QUANTITY, "3 nm", -2, "4 rad"],
+    "pixel pair": ["three", [1, 2, 3], ["a", "b"]],
 }
 
+SIMULATION = (
+    dict.fromkeys(["specimen", "specimen.field", "potential", "propagation", "probe", "probe.plate"], "section")
+    | dict.fromkeys(["probe.coherence", "scan", "detector", "detector.pixelated", "detector.camera"], "section")
+    | dict.fromkeys(["detector.response", "spectrum", "series", "dose", "output"], "section")
+    | {"problem": "problem", "specimen.builder": "choice", "specimen.file": "text", "specimen.zone_axis": "axis"}
+    | {"specimen.size": "pair of sizes", "specimen.thickness": "size", "specimen.vacancies": "points"}
+    | {"specimen.dopants": "dopants", "specimen.rms_displacement": "displacement", "specimen.b_factors": "areas"}
+    | {"specimen.phonons": "seed", "specimen.absorption": "flag", "specimen.trajectory": "flag"}
+    | {"specimen.field.electrostatic": "text", "specimen.field.magnetic": "text", "specimen.field.flip": "flag"}
+    | {"specimen.tilt": "pair of signed angles", "propagation.method": "choice", "propagation.interpolation": "count"}
+    | {"potential.parametrization": "choice", "potential.sampling": "size", "potential.slice_thickness": "size"}
+    | {"probe.energy": "energy", "probe.semiangle": "angle", "probe.defocus": "length"}
+    | {"probe.aberrations": "aberrations", "probe.plate.vortex": "charge", "probe.plate.hollow": "angle from zero"}
+    | {"probe.plate.gaussian": "angle", "probe.plate.rings": "count", "probe.plate.file": "text"}
+    | {"probe.coherence.source_size": "margin", "probe.coherence.energy_spread": "width"}
+    | {"probe.coherence.chromatic": "margin", "probe.coherence.error": "above zero"}
+    | dict.fromkeys(["probe.coherence.voltage_instability", "probe.coherence.current_instability"], "positive")
+    | {"scan.shape": "pair of counts", "scan.step": "pair of sizes", "scan.path": "choice", "scan.points": "count"}
+    | {"scan.rotation": "turn", "scan.position_error": "margin", "scan.dwell": "time", "scan.flyback": "pause"}
+    | {"scan.frames": "count", "scan.frame_pause": "pause", "scan.angles": "turns", "scan.drift": "pair of speeds"}
+    | {"scan.drift_walk": "positive", "scan.jitter": "margin", "scan.scale": "pair of numbers", "scan.shear": "turn"}
+    | {"detector.pixelated.shape": "pair of counts", "detector.pixelated.bin": "count", "detector.annular": "rings"}
+    | {"detector.camera.gain": "above zero", "detector.camera.dark": "plain", "detector.camera.readout": "positive"}
+    | {"detector.camera.blur": "positive", "detector.camera.saturation": "above zero"}
+    | {"detector.segmented": "segments", "detector.moments": "angle", "detector.midi": "flag"}
+    | {"detector.virtual": "masks", "detector.response.file": "text", "detector.response.pixel": "angle"}
+    | {"detector.response.name": "text", "detector.response.centre": "pixel pair"}
+    | {"spectrum.edges": "words", "spectrum.collection": "angle", "spectrum.offset": "pair of signed angles"}
+    | {"spectrum.start": "loss", "spectrum.dispersion": "width", "spectrum.channels": "count"}
+    | dict.fromkeys(["spectrum.zero_loss_width", "spectrum.plasmon", "spectrum.plasmon_width"], "width")
+    | {"spectrum.window": "width", "spectrum.thickness_ratio": "positive", "spectrum.background": "positive"}
+    | {"spectrum.background_exponent": "above zero", "series.depths": "depths", "series.defoci": "lengths"}
+    | {"dose.per_area": "dose", "dose.per_pattern": "electrons", "dose.current": "current"}
+    | {"output.emd": "flag", "output.hyperspy": "flag", "output.truth": "choice", "seed": "seed", "devices": "devices"}
+)
 SECTIONS = ["data", "data.crop", "probe", "object", "refine", "prior", "solver", "output"]
 KINDS = {
     "ptychography": dict.fromkeys(SECTIONS, "section")
@@ -85,26 +150,17 @@ KINDS = {
     | {"solver.epochs": "count", "solver.batch": "count", "solver.noise": "choice", "solver.rate": "rates"}
     | {"solver.seed": "seed", "solver.dtype": "choice", "solver.devices": "devices"}
     | {"output.checkpoint": "checkpoint", "output.report": "flag"},
-    "simulation": dict.fromkeys(
-        ["specimen", "potential", "probe", "scan", "detector", "detector.pixelated", "dose"], "section"
-    )
-    | {"problem": "problem", "specimen.builder": "choice", "specimen.file": "text", "specimen.zone_axis": "axis"}
-    | {"specimen.size": "pair of sizes", "specimen.thickness": "size", "specimen.vacancies": "points"}
-    | {"specimen.rms_displacement": "margin", "specimen.tilt": "pair of angles"}
-    | {"potential.parametrization": "choice", "potential.sampling": "size", "potential.slice_thickness": "size"}
-    | {"probe.energy": "energy", "probe.semiangle": "angle", "probe.defocus": "length"}
-    | {"probe.aberrations": "aberrations", "scan.shape": "pair of counts", "scan.step": "pair of sizes"}
-    | {"scan.rotation": "turn", "scan.position_error": "margin", "detector.pixelated.shape": "pair of counts"}
-    | {"detector.pixelated.bin": "count", "detector.annular": "rings", "dose.per_area": "dose"}
-    | {"dose.per_pattern": "electrons", "seed": "seed", "devices": "devices"},
+    "simulation": SIMULATION,
 }
 REMEDY = re.compile(r"nearest: '|known: '|; (give|write|add|keep|drop) |, not ", re.IGNORECASE)
 
 
 def changed(problem, path, value, *, rename=None):
     """A full configuration with one value or one name changed, as block YAML, and the line where that stands."""
-    config = copy.deepcopy(FULL[problem])
     *sections, last = path.split(".")
+    # Sections that the change does not touch only cost time.
+    needed = {"problem", "data", "specimen", "probe", "scan", path.split(".")[0]}
+    config = copy.deepcopy({k: v for k, v in FULL[problem].items() if k in needed or problem != "simulation"})
     inside = config
     for section in sections:
         inside = inside.setdefault(section, {})

@@ -15,7 +15,7 @@ import pytest
 from stemjax.app.config import load_config
 from stemjax.app.job import CHECKPOINT, RESULT, run_job
 from stemjax.app.progress import LineReporter
-from stemjax.app.simulate import simulate
+from stemjax.app.simulation.run import simulate
 from stemjax.core.errors import InputError
 from stemjax.io import read_result
 
