@@ -84,7 +84,7 @@ class Diffraction:
             def one(common: tuple[Shared, Array, Any], probe: tuple[Array, Array]) -> Any:
                 shared, field, extra = common
                 item, corner = probe
-                return keep(extra, self.intensity(shared, _window(field, corner, grid.shape), item, grid))
+                return keep(extra, self.intensity(shared, window(field, corner, grid.shape), item, grid))
 
             return map_probes(one, (shared, field, extra), chosen, self.execution)
 
@@ -141,9 +141,7 @@ class Diffraction:
         if self.limit_transmission and self.limit is not None:
             mask = real(band_limit(specimen.grid, self.limit, self.taper))
             field = jnp.fft.ifft2(jnp.fft.fft2(field) * mask[None])
-        if specimen.periodic and probe.grid.shape != specimen.grid.shape:
-            field = jnp.pad(field, ((0, 0), (0, probe.grid.shape[0]), (0, probe.grid.shape[1])), mode="wrap")
-        return field
+        return with_margin(field, specimen, probe)
 
     def intensity(self, shared: Shared, patch: Array, shift: Array, grid: Grid) -> Array:
         """Intensity [ny nx] of one probe, displaced by `shift` [Å] in its window; the mean where there are several."""
@@ -183,5 +181,16 @@ def _place(positions: Array, grid: Grid, window: tuple[int, int], periodic: bool
     return inside, shifts + (corners - inside).astype(positions.dtype) * sampling
 
 
-def _window(field: Array, corner: Array, window: tuple[int, int]) -> Array:
-    return jax.lax.dynamic_slice(field, (0, corner[0], corner[1]), (field.shape[0], *window))
+def with_margin(field: Array, specimen: Any, probe: Probe) -> Array:
+    """A field [... ny nx] over a periodic specimen, continued so that every window of the probe lies inside."""
+    if not specimen.periodic or probe.grid.shape == specimen.grid.shape:
+        return field
+    margins = [(0, 0)] * (field.ndim - 2) + [(0, n) for n in probe.grid.shape]
+    return jnp.pad(field, margins, mode="wrap")
+
+
+def window(field: Array, corner: Array, shape: tuple[int, int]) -> Array:
+    """The window [... ny nx] of a field whose first corner is a pixel (y, x)."""
+    lead = field.shape[:-2]
+    start: list[Any] = [*(0 for _ in lead), corner[0], corner[1]]
+    return jax.lax.dynamic_slice(field, start, (*lead, *shape))
