@@ -11,6 +11,7 @@ import numpy as np
 from stemjax.core.errors import InputError
 from stemjax.forward.recording import Recording
 from stemjax.io.checks import check_optics, check_values
+from stemjax.io.describe_signals import describe_conditions, describe_images, describe_signals
 from stemjax.io.failures import existing_file, reading
 from stemjax.io.hdf5_native import UNITS
 from stemjax.io.hdf5_tree import attributes, is_hdf5, listing, open_hdf5
@@ -78,7 +79,7 @@ def describe_recording(recording: Recording, patterns: int) -> dict[str, Any]:
     shape = [int(n) for n in counts.shape]
     optics = {name: getattr(recording, name) for name in UNITS if getattr(recording, name) is not None}
     statistics, warnings = sampled_statistics(recording, patterns)
-    return {
+    found = {
         "format": recording.source.get("format", ""),
         "key": recording.source.get("key", ""),
         "kind": "4d-stem",
@@ -93,6 +94,7 @@ def describe_recording(recording: Recording, patterns: int) -> dict[str, Any]:
         "warnings": [*optics_warnings(recording), *warnings],
         "metadata": dict(recording.metadata),
     }
+    return found | describe_conditions(recording) | describe_signals(recording)
 
 
 def sampled_statistics(recording: Recording, patterns: int) -> tuple[dict[str, Any], list[str]]:
@@ -179,6 +181,8 @@ def describe_result(path: Path) -> dict[str, Any]:
 def describe_other(path: Path, error: InputError) -> dict[str, Any]:
     """A file that is no 4D data but can be opened; else the error that reading it gave."""
     name = found_format(path)
+    if name == "stemjax" and (signals := describe_images(path)):
+        return signals
     if name in ("hdf5", "py4dstem", "stemjax"):
         with open_hdf5(path) as file:
             found = listing(file)

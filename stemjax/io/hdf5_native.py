@@ -1,10 +1,10 @@
-"""The package's own 4D file: `/counts` [scan_y scan_x ky kx] with the optics as attributes (docs/file-format.md)."""
+"""The package's own file: `/counts` [scan_y scan_x ky kx] with the optics as attributes (docs/file-format.md)."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,9 +12,13 @@ from stemjax.core.errors import InputError
 from stemjax.forward.recording import Recording
 from stemjax.io.atomic import atomic_hdf5
 from stemjax.io.blocks import blocks
+from stemjax.io.conditions import check_conditions, read_conditions, write_conditions
 from stemjax.io.hdf5_bare import read_bare
 from stemjax.io.hdf5_tree import dataset_at, open_hdf5
 from stemjax.io.json_text import from_json, to_json
+
+if TYPE_CHECKING:
+    import h5py
 
 FORMAT = "stemjax-4d"
 VERSION = "1"
@@ -48,18 +52,32 @@ def read_native(
         lazy: Leave the counts on the disk.
     """
     with open_hdf5(path, "a stemjax 4D file") as file:
-        version = str(file.attrs.get("version", "?"))
-        if version != VERSION:
-            raise InputError(f"{path} has version {version} of {FORMAT}; this stemjax reads {VERSION}: update stemjax")
+        check_version(file, str(path))
         node = dataset_at(file, key or "/counts", path)
-        attributes = dict(node.attrs)
-        known = {k: own(attributes[k]) for k in UNITS if k in attributes}
-        metadata = from_json(file["metadata"].asstr()[()]) if "metadata" in file else {}
-        name = node.name
+        known, name = shared_fields(file, node), node.name
     counts = read_bare(path, key=name, scan_shape=scan_shape, axes=axes, lazy=lazy).counts
-    return Recording(
-        counts=counts, metadata=metadata, source={"path": str(path), "key": name, "format": FORMAT}, **known
-    )
+    return Recording(counts=counts, source={"path": str(path), "key": name, "format": FORMAT}, **known)
+
+
+def check_version(file: h5py.File, path: str) -> None:
+    """Refuse a file whose meaning this code does not know; "1.3" only adds to "1"."""
+    version = str(file.attrs.get("version", "?"))
+    if version.split(".")[0] != VERSION:
+        raise InputError(f"{path} has version {version} of {FORMAT}; this stemjax reads {VERSION}: update stemjax")
+
+
+def shared_fields(file: h5py.File, node: h5py.Dataset | None = None) -> dict[str, Any]:
+    """Optics, metadata and conditions of a file, as fields of a `Recording`.
+
+    Args:
+        file: An open file.
+        node: The array of counts, whose attributes win over those of the group of conditions.
+    """
+    entries = dict(file["conditions"].attrs) if "conditions" in file else {}
+    entries |= {} if node is None else dict(node.attrs)
+    metadata = from_json(file["metadata"].asstr()[()]) if "metadata" in file else {}
+    known = {k: own(entries[k]) for k in UNITS if k in entries}
+    return {**known, "metadata": metadata, "conditions": read_conditions(file)}
 
 
 def own(value: Any) -> Any:
@@ -73,7 +91,8 @@ def write_recording(path: str | os.PathLike, recording: Recording, *, compress: 
 
     Args:
         path: The file; the extension is up to the caller (`.h5`).
-        recording: Counts [scan_y scan_x ky kx], which may lie on the disk, and the optics.
+        recording: Counts [scan_y scan_x ky kx], which may lie on the disk or come as a `PatternStream`, the optics and
+            the conditions.
         compress: Whether to pack the counts (gzip 1 with shuffle; two to five times smaller, ten times slower).
 
     Raises:
@@ -86,23 +105,41 @@ def write_recording(path: str | os.PathLike, recording: Recording, *, compress: 
     ...     read_recording(f"{folder}/a.h5").energy
     80000.0
     """
-    counts = recording.counts
-    size = int(np.prod(counts.shape, dtype=object)) * np.dtype(counts.dtype).itemsize
-    with atomic_hdf5(path, needed=0 if compress else size) as file:
-        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
-        packing = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compress else {}
-        chunks = chunk_shape(tuple(counts.shape), np.dtype(counts.dtype).itemsize)
-        node = file.create_dataset("counts", counts.shape, counts.dtype, chunks=chunks, fletcher32=True, **packing)
-        start = 0
-        for block in blocks(counts):
-            node[start : start + len(block)] = block
-            start += len(block)
-        node.attrs["units"], node.attrs["long_name"] = "count", "Diffraction patterns"
-        node.attrs["dims"] = ["scan_y", "scan_x", "ky", "kx"]
-        for name, unit in UNITS.items():
-            if getattr(recording, name) is not None:
-                node.attrs[name], node.attrs[f"{name}_units"] = getattr(recording, name), unit
-        file["metadata"] = to_json(recording.metadata)
+    with atomic_hdf5(path, needed=0 if compress else counts_size(recording.counts)) as file:
+        write_patterns(file, recording, compress=compress)
+
+
+def counts_size(counts: Any) -> int:
+    """Bytes of all counts, unpacked."""
+    return int(np.prod(counts.shape, dtype=object)) * np.dtype(counts.dtype).itemsize
+
+
+def write_patterns(file: h5py.File, recording: Recording, *, compress: bool = True) -> None:
+    """Format, counts where there are any, optics, conditions and metadata into an open, empty file."""
+    check_conditions(recording)
+    file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
+    write_conditions(file, recording.conditions)
+    holder: Any = file["conditions"]
+    if counts_size(recording.counts):
+        holder = write_counts(file, "counts", recording.counts, compress=compress)
+        holder.attrs["units"], holder.attrs["long_name"] = "count", "Diffraction patterns"
+        holder.attrs["dims"] = ["scan_y", "scan_x", "ky", "kx"]
+    for name, unit in UNITS.items():
+        if getattr(recording, name) is not None:
+            holder.attrs[name], holder.attrs[f"{name}_units"] = getattr(recording, name), unit
+    file["metadata"] = to_json(recording.metadata)
+
+
+def write_counts(group: h5py.Group, name: str, counts: Any, *, compress: bool = True) -> h5py.Dataset:
+    """Patterns as an array, a block at a time, packed where asked for, with a checksum."""
+    packing = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compress else {}
+    chunks = chunk_shape(tuple(counts.shape), np.dtype(counts.dtype).itemsize)
+    node = group.create_dataset(name, counts.shape, counts.dtype, chunks=chunks, fletcher32=True, **packing)
+    start = 0
+    for block in blocks(counts):
+        node[start : start + len(block)] = block
+        start += len(block)
+    return node
 
 
 def chunk_shape(shape: tuple[int, ...], itemsize: int, target: int = 2**20) -> tuple[int, ...]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stemjax.core.errors import InputError
-from stemjax.forward.recording import Recording
+from stemjax.forward.recording import Conditions, Recording
+from stemjax.io.conditions import conditions_from
 from stemjax.io.hdf5_bare import check_filters, lazy_dataset
 from stemjax.io.hdf5_tree import attributes, dataset_at, datasets, listed, listing, open_hdf5, scalars
 from stemjax.io.optics_names import FREQUENCY, UNITS, optics_from
@@ -51,7 +52,9 @@ def read_py4dstem(
         counts = arranged(source, str(path), scan_shape=scan_shape, axes=axes, lazy=lazy)
         entries = calibration(file, node)
         origin = {"path": str(path), "key": node.name, "format": "EMD 1.0 (py4DSTEM)"}
-        return Recording(counts=counts, source=origin, **fields_of(entries))
+        conditions = own_conditions(node)
+        fields = fields_of({k: v for k, v in entries.items() if k not in conditions.told()})
+        return Recording(counts=counts, source=origin, conditions=conditions, **fields)
 
 
 def cube(file: h5py.File, key: str | None, path: Path) -> h5py.Dataset:
@@ -83,6 +86,20 @@ def calibration(file: h5py.File, node: h5py.Dataset) -> dict[str, Any]:
     return entries | axis_sizes(node, entries) | attributes(node)
 
 
+def own_conditions(node: h5py.Dataset) -> Conditions:
+    """The conditions that `stemjax.io.emd_writer` wrote beside the data cube; none of another program's file."""
+    import h5py
+
+    group = node.parent.get("metadatabundle/stemjax")
+    if not isinstance(group, h5py.Group):
+        return Conditions()
+    entries = {k: v[()] for k, v in group.items() if isinstance(v, h5py.Dataset)}
+    below = group.get("aberrations")
+    if isinstance(below, h5py.Group):
+        entries["aberrations"] = {k: v[()] for k, v in below.items()}
+    return conditions_from(entries)
+
+
 def axis_sizes(node: h5py.Dataset, entries: dict[str, Any]) -> dict[str, Any]:
     """Pixel sizes out of the axis vectors dim0 and dim2, for a file without a calibration group."""
     found: dict[str, Any] = {}
@@ -103,9 +120,9 @@ def fields_of(entries: dict[str, Any]) -> dict[str, Any]:
     if "QR_rotation" in entries:
         entries["rotation_rad"] = entries.pop("QR_rotation")
     fields = optics_from(entries)
-    if pixels["R"] and pixels["R"][0] == "length":
+    if pixels["R"] and pixels["R"][0] == "length" and "scan_step" not in fields:  # one that is not square has a pair
         fields["scan_step"] = (pixels["R"][1],) * 2
-    if pixels["Q"] and pixels["Q"][0] == "angle":
+    if pixels["Q"] and pixels["Q"][0] == "angle" and "detector_sampling" not in fields:
         fields["detector_sampling"] = (pixels["Q"][1],) * 2
     if pixels["Q"] and pixels["Q"][0] == "frequency":
         fields["metadata"][FREQUENCY] = (pixels["Q"][1],) * 2

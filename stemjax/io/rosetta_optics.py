@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from stemjax.io.conditions import conditions_from
 from stemjax.io.hdf5_tree import plain
 from stemjax.io.optics_names import FREQUENCY, UNITS
 
@@ -70,12 +72,25 @@ def instrument_fields(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Energy [eV] and convergence semi-angle [mrad] out of rosettasciio's metadata, whose units are keV and mrad."""
     instrument = metadata.get("Acquisition_instrument") or {}
     microscope = instrument.get("TEM") or instrument.get("SEM") or {}
-    fields: dict[str, Any] = {"metadata": flat(metadata)}
+    fields: dict[str, Any] = {"metadata": flat({k: v for k, v in metadata.items() if k != "stemjax"})}
     for entry, field, factor in (("beam_energy", "energy", 1e3), ("convergence_angle", "semiangle", 1.0)):
         value = plain(microscope.get(entry)) if entry in microscope else None
         if isinstance(value, int | float) and np.isfinite(value) and value > 0:
             fields[field] = float(value) * factor
-    return fields
+    own = metadata.get("stemjax")
+    return fields | own_fields(own) if isinstance(own, Mapping) else fields
+
+
+def own_fields(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Optics and conditions that `stemjax.io.hyperspy_writer` wrote; what makes no sense is passed over."""
+    found: dict[str, Any] = {}
+    with suppress(TypeError, ValueError):
+        found["conditions"] = conditions_from(entries)
+    for name in ("defocus", "scan_rotation", "electrons_per_count"):
+        with suppress(TypeError, ValueError):
+            if name in entries:
+                found[name] = float(entries[name])
+    return found
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
