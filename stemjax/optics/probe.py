@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -10,7 +12,9 @@ from stemjax.core.errors import InputError
 from stemjax.core.grid import Grid
 from stemjax.core.typing import Annotated, Array, Complex, Float, Scalar, real, typed
 from stemjax.optics.aberrations import Aberrations, make_aberrations, phase_error
+from stemjax.optics.coherence import Coherence, incoherent_probes
 from stemjax.optics.electron import check_energy, wavelength
+from stemjax.optics.plates import Plate
 
 SUPPORT = 1.2
 """Free probe pixels live inside this multiple of the convergence semi-angle: the condenser aperture is a hard stop."""
@@ -28,6 +32,8 @@ class Probe(struct.PyTreeNode):
         energy: Beam energy [eV].
         grid: Grid of the probe's window.
         soft: Whether the aperture's edge is one reciprocal pixel wide (differentiable) or sharp.
+        plate: What stands in the aperture (`stemjax.optics.plates`), or None.
+        coherence: Size of the source and spread of the focus, or None for a coherent, monochromatic beam.
     """
 
     aberrations: Aberrations
@@ -37,6 +43,8 @@ class Probe(struct.PyTreeNode):
     energy: float = struct.field(pytree_node=False)
     grid: Grid = struct.field(pytree_node=False)
     soft: bool = struct.field(pytree_node=False, default=True)
+    plate: Any = None
+    coherence: Coherence | None = None
 
 
 @typed
@@ -50,6 +58,8 @@ def make_probe(
     free_pixels: bool = False,
     centre: Annotated[tuple[float, float], "mrad"] = (0.0, 0.0),
     soft: bool = True,
+    plate: Plate | None = None,
+    coherence: Coherence | None = None,
 ) -> Probe:
     """A probe on a grid, checked.
 
@@ -63,9 +73,12 @@ def make_probe(
         free_pixels: Make room for free probe pixels; implied by more than one mode.
         centre: Centre of the bright-field disk on the detector (y, x) [mrad].
         soft: Soften the edge of the aperture over one reciprocal pixel.
+        plate: A plate in the aperture, such as `stemjax.optics.plates.make_vortex_plate(1)`.
+        coherence: Partial coherence, from `stemjax.optics.coherence.make_coherence`; every node of its source and focus
+            becomes a mode of its own.
 
     Raises:
-        InputError: The aperture does not fit the grid.
+        InputError: The aperture does not fit the grid, or the plate is none.
 
     >>> make_probe(Grid((32, 32), (0.2, 0.2)), energy=80e3, semiangle=21.4).pixels is None
     True
@@ -78,6 +91,8 @@ def make_probe(
             f"a convergence semi-angle of {float(semiangle):g} mrad does not fit a grid that carries "
             f"{largest:.3g} mrad; use a sampling below {finest:.2g} Å"
         )
+    if plate is not None and not isinstance(plate, Plate):
+        raise InputError(f"{type(plate).__name__} is no plate; give one of stemjax.optics.plates, or None")
     room = free_pixels or modes > 1
     pixels = _first_modes(grid, modes, float(semiangle) / (1e3 * wavelength(energy))) if room else None
     return Probe(
@@ -88,6 +103,8 @@ def make_probe(
         energy=energy,
         grid=grid,
         soft=soft,
+        plate=plate,
+        coherence=coherence,
     )
 
 
@@ -158,14 +175,16 @@ def _angles(grid: Grid, energy: float, centre: Array | tuple[float, float]) -> t
 def probe_waves(probe: Probe) -> Complex[Array, "mode ny nx"]:
     r"""Waves of the probe in reciprocal space, centred on the origin of real space.
 
-    .. math:: \psi_m(k) = \frac{1}{\sqrt{Z}} e^{-i \chi(k)} \left[ \delta_{m0} A(k) + M_m(k) S(k) \right],
+    .. math:: \psi_m(k) = \frac{1}{\sqrt{Z}} e^{-i \chi(k)} \left[ \delta_{m0} A(k) t(k) + M_m(k) S(k) \right],
         \qquad \sum_{m,k} |\psi_m(k)|^2 = 1
 
-    with M the free pixels and S their support (`SUPPORT` times the aperture). The wave in real space is the inverse
-    discrete Fourier transform; the detector's intensities of an empty specimen then sum to one electron.
+    with t the plate (1 for none), M the free pixels and S their support (`SUPPORT` times the aperture). With a
+    coherence every mode comes once from each node of the source and the focus
+    (`stemjax.optics.coherence.incoherent_probes`), and all together are still one electron. The wave in real space is
+    the inverse discrete Fourier transform; the detector's intensities of an empty specimen then sum to one electron.
 
     Returns:
-        Waves [mode ny nx], zero frequency in the corner.
+        Waves [mode ny nx], zero frequency in the corner; a mode is a coherent mode × a source node × a focal node.
 
     >>> waves = probe_waves(make_probe(Grid((32, 32), (0.2, 0.2)), energy=80e3, semiangle=21.4))
     >>> waves.shape, round(float((abs(waves) ** 2).sum()), 6)
@@ -176,13 +195,19 @@ def probe_waves(probe: Probe) -> Complex[Array, "mode ny nx"]:
         return aperture(probe.grid, probe.energy, semiangle, centre=probe.centre, soft=probe.soft)[None]
 
     waves = stop(probe.semiangle).astype(jnp.result_type(complex))
+    if probe.plate is not None:
+        y, x = _angles(probe.grid, probe.energy, probe.centre)
+        waves = waves * probe.plate.transmission(y, x, probe.semiangle)[None]
     if probe.pixels is not None:
         free = (probe.pixels[:, 0] + 1j * probe.pixels[:, 1]) * stop(SUPPORT * probe.semiangle)
         waves = free.at[0].add(waves[0])
     waves = waves * jnp.exp(-1j * probe_phase(probe))[None]
     # An all-zero probe would divide by zero; the floor keeps its gradient finite.
     power = jnp.sum(waves.real**2 + waves.imag**2)
-    return waves / jnp.sqrt(jnp.maximum(power, 1e-20))
+    waves = waves / jnp.sqrt(jnp.maximum(power, 1e-20))
+    if probe.coherence is None:
+        return waves
+    return incoherent_probes(probe.coherence, waves, probe.grid, probe.energy, centre=probe.centre)
 
 
 def probe_phase(probe: Probe) -> Float[Array, "ny nx"]:
@@ -193,34 +218,3 @@ def probe_phase(probe: Probe) -> Float[Array, "ny nx"]:
     """
     y, x = _angles(probe.grid, probe.energy, probe.centre)
     return phase_error(probe.aberrations, 1e-3 * y, 1e-3 * x, wavelength(probe.energy))
-
-
-def mode_occupancy(waves: Array) -> Array:
-    """Share of the beam in every mode [mode], largest first once the modes are made orthogonal.
-
-    >>> mode_occupancy(jnp.ones((1, 4, 4)) + 0j)
-    Array([1.], dtype=float...)
-    """
-    power = jnp.sum(jnp.abs(waves) ** 2, axis=(-2, -1))
-    return power / power.sum()
-
-
-def orthogonal_modes(waves: Array) -> Array:
-    """The same mixed state in mutually orthogonal modes, the strongest first.
-
-    Modes are defined up to a unitary mixing; the singular vectors are the one choice that is orthogonal and ordered
-    (Thibault & Menzel, Nature 494 (2013) 68).
-
-    Args:
-        waves: Modes [mode ny nx].
-
-    Returns:
-        Orthogonal modes [mode ny nx] with the same density matrix.
-
-    >>> w = orthogonal_modes(jnp.stack([jnp.ones((4, 4)), jnp.ones((4, 4))]) + 0j)
-    >>> round(float(jnp.abs(w[1]).max()), 6)
-    0.0
-    """
-    flat = waves.reshape(waves.shape[0], -1)
-    _, singular, vectors = jnp.linalg.svd(flat, full_matrices=False)
-    return (singular[:, None] * vectors).reshape(waves.shape)

@@ -43,26 +43,6 @@ def _step(wave: Array, transmission: Array, propagator: Array) -> Array:
     return propagator * jnp.fft.fft2(transmission * jnp.fft.ifft2(wave))
 
 
-@typed
-def thickness_series(
-    wave: Complex[Array, "ny nx"],
-    transmission: Complex[Array, "slice ny nx"],
-    propagators: Complex[Array, "steps ny nx"],
-) -> Complex[Array, "slice ny nx"]:
-    """Exit waves below every slice, in reciprocal space; arguments as for `multislice`.
-
-    >>> thickness_series(jnp.ones((4, 4)) + 0j, jnp.ones((3, 4, 4)) + 0j, jnp.ones((1, 4, 4)) + 0j).shape
-    (3, 4, 4)
-    """
-    steps = jnp.broadcast_to(propagators, transmission.shape)
-
-    def step(psi: Array, pair: tuple[Array, Array]) -> tuple[Array, Array]:
-        out = _step(psi, *pair)
-        return out, out
-
-    return jax.lax.scan(step, wave, (transmission, steps))[1]
-
-
 @jax.custom_vjp
 def reversible_multislice(wave: Array, transmission: Array, propagators: Array) -> Array:
     """`multislice` whose gradient stores no slice: the adjoint pass walks the wave back up through the specimen.

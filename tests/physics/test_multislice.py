@@ -10,7 +10,8 @@ from stemjax.core.grid import Grid
 from stemjax.optics.aberrations import make_aberrations
 from stemjax.optics.electron import interaction_parameter, wavelength
 from stemjax.optics.probe import make_probe, probe_waves
-from stemjax.scatter.multislice import multislice, reversal_error, reversible_multislice, thickness_series
+from stemjax.scatter.multislice import multislice, reversal_error, reversible_multislice
+from stemjax.scatter.prism import waves_at_depths
 from stemjax.scatter.propagator import exact_propagator, fresnel_propagator, slice_propagators
 from stemjax.specimen.objects import transmission
 from stemjax.specimen.potential import project_potential
@@ -20,6 +21,10 @@ from tests.physics import bloch_waves as bloch
 ENERGY = 100e3
 LENGTH = wavelength(ENERGY)
 GRID = Grid((32, 40), (0.2, 0.16))
+
+
+def below_every_slice(wave, transmission, propagators):
+    return waves_at_depths(wave, transmission, propagators, tuple(range(1, transmission.shape[0] + 1)))
 
 
 def smooth_phase(slices: int, strength: float, seed: int = 1, cutoff: float = 0.6, grid: Grid = GRID) -> np.ndarray:
@@ -55,16 +60,16 @@ def relative(found, expected) -> float:
 def test_norm_is_conserved_exactly_without_a_band_limit(exact):
     # |t| = 1 in real space and |H| = 1 in reciprocal space: nothing else is needed, whatever the strength.
     t = transmission(jnp.asarray(smooth_phase(200, 2.0, cutoff=9.0)))
-    series = norms(thickness_series(some_probe(), t, steps(2.0, exact=exact)))
+    series = norms(below_every_slice(some_probe(), t, steps(2.0, exact=exact)))
     assert np.abs(series - 1).max() < 1e-12
 
 
 def test_norm_is_conserved_within_the_band():
     # With a band limit the norm lost is what is scattered beyond it; a smooth, weak object sends almost nothing there.
     t = transmission(jnp.asarray(smooth_phase(200, 0.02)))
-    series = norms(thickness_series(some_probe(), t, steps(2.0, limit=2 / 3)))
+    series = norms(below_every_slice(some_probe(), t, steps(2.0, limit=2 / 3)))
     assert abs(series[-1] - 1) < 1e-5
-    strong = norms(thickness_series(some_probe(), t**40, steps(2.0, limit=2 / 3)))
+    strong = norms(below_every_slice(some_probe(), t**40, steps(2.0, limit=2 / 3)))
     assert strong[-1] < 0.9
     assert (np.diff(strong) <= 1e-14).all()
 
@@ -73,7 +78,7 @@ def test_absorption_removes_what_it_should():
     # A uniform slab of amplitude exp(-a) a slice: intensity exp(-2 a n), whatever the phases.
     slices, a = 12, 0.03
     t = transmission(jnp.asarray(smooth_phase(slices, 0.5)), jnp.full((slices, *GRID.shape), -a))
-    series = norms(thickness_series(some_probe(), t, steps(2.0)))
+    series = norms(below_every_slice(some_probe(), t, steps(2.0)))
     np.testing.assert_allclose(series, np.exp(-2 * a * np.arange(1, slices + 1)), rtol=1e-12)
 
 
@@ -203,11 +208,11 @@ def test_tilt_is_a_displacement_of_the_slices(exact):
     assert relative(multislice(some_probe(), t, steps(thickness, exact=exact)), back) > 0.1
 
 
-def test_thickness_series_ends_with_the_exit_wave():
+def test_waves_at_depths_end_with_the_exit_wave():
     t = transmission(jnp.asarray(smooth_phase(7, 0.9)))
     each = slice_propagators(GRID, jnp.linspace(1.0, 3.0, 7), ENERGY)
     for propagators in (steps(2.0, limit=2 / 3), each):
-        series = thickness_series(some_probe(), t, propagators)
+        series = below_every_slice(some_probe(), t, propagators)
         assert relative(series[-1], multislice(some_probe(), t, propagators)) < 1e-14
         front = propagators if propagators.shape[0] == 1 else propagators[:3]
         assert relative(series[2], multislice(some_probe(), t[:3], front)) < 1e-14

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from stemjax.core.grid import Grid
 from stemjax.optics.aberrations import NAMES, ORDERS, make_aberrations, phase_error, phase_error_gradient, polar
 from stemjax.optics.electron import wavelength
-from stemjax.optics.probe import aperture, make_probe, orthogonal_modes, probe_waves
+from stemjax.optics.modes import orthogonal_modes
+from stemjax.optics.probe import aperture, make_probe, probe_waves
 from stemjax.scatter.propagator import fresnel_propagator
 from tests.physics import closed_forms as forms
 from tests.physics.aberration_functions import HAIDER_NAMES, haider_chi, krivanek_chi

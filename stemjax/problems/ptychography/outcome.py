@@ -15,7 +15,8 @@ from stemjax.inference.problem import Problem
 from stemjax.inference.result import Named, Result
 from stemjax.optics.aberrations import NAMES
 from stemjax.optics.electron import interaction_parameter, wavelength
-from stemjax.optics.probe import orthogonal_modes, probe_waves
+from stemjax.optics.modes import orthogonal_modes
+from stemjax.optics.probe import probe_waves
 from stemjax.optics.scan import probe_positions
 from stemjax.problems.ptychography.gauge import depth_shift, fix_gauge
 
