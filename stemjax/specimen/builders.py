@@ -1,4 +1,4 @@
-"""Specimens that examples and tests need: a monolayer with vacancies, and slabs of well-known crystals."""
+"""Specimens that examples and tests need: monolayers with vacancies, and slabs of well-known crystals."""
 
 from __future__ import annotations
 
@@ -23,6 +23,23 @@ SRTIO3_LATTICE = 3.905
 """Lattice constant of SrTiO3 at room temperature [Å]; powder diffraction file, JCPDS card 35-734."""
 GAN_LATTICE = (3.190, 5.189, 0.377)
 """GaN: a [Å], c [Å] and the internal parameter u; H. Schulz, K. H. Thiemann, Solid State Commun. 23 (1977) 815."""
+
+GRAPHENE_LATTICE = 2.461
+"""Lattice constant of graphite in the layer [Å]; Y. Baskin, L. Meyer, Phys. Rev. 100 (1955) 544."""
+HBN_LATTICE = 2.504
+"""Lattice constant of hexagonal BN in the layer [Å]; R. S. Pease, Acta Cryst. 5 (1952) 356."""
+
+MONOLAYERS = {
+    "graphene": ("C", "C", GRAPHENE_LATTICE, 0.0),
+    "hBN": ("B", "N", HBN_LATTICE, 0.0),
+    "MoS2": ("Mo", "S", MOS2_LATTICE, MOS2_THICKNESS),
+    "WS2": ("W", "S", 3.1532, 3.142),
+    "MoSe2": ("Mo", "Se", 3.289, 3.333),
+    "WSe2": ("W", "Se", 3.282, 3.341),
+}
+"""Elements, lattice constant and distance of the outer planes [Å] by the name that `monolayer` knows. WS2, WSe2: W. J.
+Schutte, J. L. De Boer, F. Jellinek, J. Solid State Chem. 70 (1987) 207; MoSe2: K. D. Bronsema, J. L. De Boer, F.
+Jellinek, Z. Anorg. Allg. Chem. 540 (1986) 15."""
 
 CRYSTALS = ("SrTiO3", "Si", "Au", "GaN")
 """Names that `crystal` knows."""
@@ -82,6 +99,50 @@ def slab(
     return from_ase(cell.atoms, rms_displacement=rms_displacement)
 
 
+def monolayer(
+    name: str,
+    width: tuple[float, float],
+    *,
+    vacancies: Sequence[tuple[float, float]] = (),
+    vacuum: float = 2.0,
+    rms_displacement: float = 0.0,
+) -> Structure:
+    """A hexagonal monolayer normal to the beam, periodic in y and x, with single vacancies where asked.
+
+    The rectangular cell of the hexagonal lattice is a along x and √3 a along y.
+
+    Args:
+        name: "graphene", "hBN", "MoS2", "WS2", "MoSe2" or "WSe2".
+        width: Least widths (y, x); whole periods [Å].
+        vacancies: Points (y, x) [Å]: the nearest atom is taken out, of MX2 the nearest X of the lower plane (larger z).
+        vacuum: Vacuum above and below the layer [Å].
+        rms_displacement: One-dimensional rms displacement of every atom [Å].
+
+    Returns:
+        The structure, the layer in the middle of the cell.
+
+    Raises:
+        InputError: The name is not known, or two vacancies fall on one atom.
+
+    >>> len(monolayer("hBN", (10, 10)).numbers), len(monolayer("WS2", (3, 3)).numbers)
+    (48, 6)
+    """
+    from ase import Atoms
+
+    if name not in MONOLAYERS:
+        raise InputError(f"no monolayer {name!r}; {nearest(name, MONOLAYERS)}; or read your own with ase.io.read")
+    first, second, a, height = MONOLAYERS[name]
+    row, depth = a * np.sqrt(3.0), height + 2.0 * vacuum
+    corners, hollows = [(0, 0), (a / 2, row / 2)], [(0, row / 3), (a / 2, 5 * row / 6)]
+    planes = [(first, corners, 0.0)] + [(second, hollows, h) for h in ((-0.5, 0.5) if height else (0.0,))]
+    sites = [(symbol, x, y, depth / 2 + h * height) for symbol, places, h in planes for x, y in places]
+    cell = Atoms([site[0] for site in sites], [site[1:] for site in sites], cell=[a, row, depth], pbc=True)
+    repeats = [max(1, int(np.ceil(w / edge - 1e-6))) for w, edge in zip(width[::-1], (a, row), strict=True)]
+    layer = cell * (*repeats, 1)
+    del layer[_nearest_atoms(layer, vacancies)]
+    return from_ase(layer, rms_displacement=rms_displacement)
+
+
 def mos2_monolayer(
     width: tuple[float, float],
     *,
@@ -89,9 +150,7 @@ def mos2_monolayer(
     vacuum: float = 2.0,
     rms_displacement: float = 0.0,
 ) -> Structure:
-    """A monolayer of MoS2 normal to the beam, periodic in y and x, with single sulphur vacancies where asked.
-
-    The rectangular cell of the hexagonal lattice is a along x and √3 a along y.
+    """`monolayer` of MoS2.
 
     Args:
         width: Least widths (y, x); whole periods [Å].
@@ -106,28 +165,33 @@ def mos2_monolayer(
     >>> len(whole.numbers) - len(holed.numbers)
     1
     """
-    from ase import Atoms
-
-    a, row = MOS2_LATTICE, MOS2_LATTICE * np.sqrt(3.0)
-    depth = MOS2_THICKNESS + 2.0 * vacuum
-    mo, s = np.array([(0, 0), (a / 2, row / 2)]), np.array([(0, row / 3), (a / 2, 5 * row / 6)])
-    sites = [(place, height) for place, height in ((mo, 0.0), (s, -0.5), (s, 0.5))]
-    positions = [(x, y, depth / 2 + h * MOS2_THICKNESS) for place, h in sites for x, y in place]
-    repeats = [max(1, int(np.ceil(w / edge - 1e-6))) for w, edge in zip(width[::-1], (a, row), strict=True)]
-    layer = Atoms("Mo2S4", positions=positions, cell=[a, row, depth], pbc=True) * (*repeats, 1)
-    del layer[_nearest_sulphur(layer, vacancies)]
-    return from_ase(layer, rms_displacement=rms_displacement)
+    return monolayer("MoS2", width, vacancies=vacancies, vacuum=vacuum, rms_displacement=rms_displacement)
 
 
-def _nearest_sulphur(layer: Atoms, points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the atoms of the lower sulphur plane that lie nearest to the points (y, x), each another one."""
+def graphene(
+    width: tuple[float, float],
+    *,
+    vacancies: Sequence[tuple[float, float]] = (),
+    vacuum: float = 2.0,
+    rms_displacement: float = 0.0,
+) -> Structure:
+    """`monolayer` of graphene; arguments as for `mos2_monolayer`, a vacancy takes the nearest atom out.
+
+    >>> len(graphene((10, 10), vacancies=[(5.0, 5.0)]).numbers)
+    59
+    """
+    return monolayer("graphene", width, vacancies=vacancies, vacuum=vacuum, rms_displacement=rms_displacement)
+
+
+def _nearest_atoms(layer: Atoms, points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the atoms of the lowest plane (largest z) that lie nearest to the points (y, x), each another one."""
     edges = np.diag(layer.cell.array)[:2]
-    plane = np.flatnonzero((layer.numbers == 16) & (layer.positions[:, 2] > layer.cell[2, 2] / 2))
+    plane = np.flatnonzero(layer.positions[:, 2] > layer.positions[:, 2].max() - 0.1)
     taken: list[int] = []
     for y, x in points:
         offset = layer.positions[plane, :2] - (x, y)
         offset -= edges * np.round(offset / edges)
         taken.append(int(plane[np.argmin((offset**2).sum(axis=1))]))
     if len(set(taken)) != len(taken):
-        raise InputError(f"{len(taken)} vacancies fall on {len(set(taken))} sulphur atoms; give points further apart")
+        raise InputError(f"{len(taken)} vacancies fall on {len(set(taken))} atoms; give points further apart")
     return taken

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import gcd
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
@@ -73,6 +73,11 @@ def orthogonal_cell(
         raise InputError(
             "the crystal's cell has no volume; give it three cell vectors (atoms.center(vacuum=5, axis=2))"
         )
+    if np.ndim(atoms.arrays.get("rms_displacement", 0.0)) > 1:
+        raise InputError(
+            "displacements along axes do not turn with a crystal; take the array `rms_displacement` off the atoms and "
+            "set it on the structure with with_displacement"
+        )
     centring = _translations(atoms)
     along = _shortest_along(_direction(zone_axis), centring)
     edges = _smallest_edges(lattice, centring, along, tolerance)
@@ -80,8 +85,69 @@ def orthogonal_cell(
     lengths = np.linalg.norm(edges @ lattice, axis=1)
     repeats = [max(1, int(np.ceil(w / length - 1e-6))) for w, length in zip(wanted, lengths, strict=True)]
     edges = edges * np.array(repeats)[:, None]
+    return _oriented(atoms, edges)
+
+
+def turned_cell(
+    atoms: Atoms,
+    zone_axis: tuple[int, ...],
+    angle: Annotated[float, "degree"],
+    *,
+    slack: Annotated[float, "degree"] = 0.5,
+    tolerance: float = 5e-3,
+) -> tuple[OrthogonalCell, float]:
+    """The smallest orthogonal cell of a crystal that is turned about its zone axis, which stays along +z.
+
+    Args:
+        atoms: As in `orthogonal_cell`.
+        zone_axis: As in `orthogonal_cell`.
+        angle: Turn of the crystal from x towards y, against the cell of `orthogonal_cell` [degree].
+        slack: How far the angle may be off, so that edges are lattice vectors [degree].
+        tolerance: Largest principal strain allowed.
+
+    Returns:
+        The cell, and the turn it has [degree].
+
+    Raises:
+        InputError: No cell up to 80 Å lies within the slack and the tolerance.
+
+    >>> from ase.build import bulk
+    >>> cell, turn = turned_cell(bulk("Cu", cubic=True), (0, 0, 1), 36.9)
+    >>> len(cell.atoms), round(turn, 2)
+    (50, 36.87)
+    """
+    reference = np.asarray(orthogonal_cell(atoms, zone_axis, tolerance=tolerance).edges)
+    lattice, centring = np.asarray(atoms.cell.array, float), _translations(atoms)
+    for longest in SEARCH_LENGTHS:
+        candidates = _candidates(lattice, centring, reference[2], longest, tolerance)
+        pairs = _ranked_pairs(candidates @ lattice, tolerance)
+        either = np.stack([pairs, pairs[:, ::-1]], axis=1).reshape(-1, 2)
+        off = _turns(candidates[either[:, 0]] @ lattice, reference @ lattice) - angle
+        # Of a vector and its negative only one is a candidate.
+        sign = np.where(np.cos(np.radians(off)) < 0, -1.0, 1.0)
+        off = np.mod(off + np.where(sign < 0, 180.0, 0.0) + 180.0, 360.0) - 180.0
+        for i in np.flatnonzero(np.abs(off) <= slack):
+            edges = np.array([sign[i] * candidates[either[i, 0]], candidates[either[i, 1]], reference[2]])
+            if np.linalg.det(edges @ lattice) < 0:
+                edges[1] *= -1
+            if _strain(edges @ lattice) <= tolerance:
+                return _oriented(atoms, edges), angle + float(off[i])
+    raise InputError(
+        f"no orthogonal cell up to {SEARCH_LENGTHS[-1]:.0f} Å for zone axis {zone_axis} turned by {angle:g} degree; "
+        f"raise slack ({slack:g} degree) or tolerance ({tolerance:g})"
+    )
+
+
+def _turns(vectors: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Turn of the crystal [degree] that brings each vector where the reference's x edge was."""
+    x, y = (edge / np.linalg.norm(edge) for edge in reference[:2])
+    return -np.degrees(np.arctan2(vectors @ y, vectors @ x))
+
+
+def _oriented(atoms: Atoms, edges: np.ndarray) -> OrthogonalCell:
+    """The cell with these edges, in cell vectors."""
     indices = tuple((float(u), float(v), float(w)) for u, v, w in edges.round(9) + 0.0)
-    return OrthogonalCell(_cut(atoms, edges), indices, _strain(edges @ lattice))
+    return OrthogonalCell(_cut(atoms, edges), indices, _strain(edges @ np.asarray(atoms.cell.array, float)))
 
 
 def _direction(zone_axis: tuple[int, ...]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,19 +14,60 @@ from stemjax.core.typing import Annotated, Array, Complex, Float, real, typed
 
 
 class Specimen(Protocol):
-    """What a specimen must tell: `grid`, `origin`, `thickness`, `periodic` and its `transmission`."""
+    """What a specimen must tell: where it is, how its slices transmit, and how many arrangements of atoms it is.
 
-    grid: Grid
-    origin: Array
-    thickness: Array
-    periodic: bool
+    A specimen whose atoms move is a number of `configurations`; what is observed is the mean intensity over them. Every
+    other specimen is one configuration, itself.
+    """
+
+    @property
+    def grid(self) -> Grid:
+        """Grid of the pixels."""
+        ...
+
+    @property
+    def origin(self) -> Array:
+        """Position of pixel (0, 0) in the frame of the scan (y, x) [Å]."""
+        ...
+
+    @property
+    def thickness(self) -> Array:
+        """Distance from every slice to the next, [slice], or one for all, [1] [Å]."""
+        ...
+
+    @property
+    def periodic(self) -> bool:
+        """Whether the specimen repeats beyond its borders."""
+        ...
+
+    @property
+    def configurations(self) -> int:
+        """Number of arrangements of the atoms; 1 for a specimen at rest."""
+        ...
+
+    def configuration(self, index: Array | int) -> Specimen:
+        """One arrangement, a specimen at rest; `index` may be traced."""
+        ...
 
     def transmission(self, interaction_parameter: float) -> Array:
-        """Transmission function of every slice [slice ny nx]."""
+        """Transmission function of every slice [slice ny nx]; of the mean potential where the atoms move."""
         ...
 
 
-class PixelatedObject(struct.PyTreeNode):
+class AtRest:
+    """A specimen of one configuration: what plain objects share."""
+
+    @property
+    def configurations(self) -> int:
+        """Number of arrangements of the atoms: 1."""
+        return 1
+
+    def configuration(self, index: Array | int) -> Self:  # noqa: ARG002 - there is only one
+        """The specimen itself."""
+        return self
+
+
+class PixelatedObject(AtRest, struct.PyTreeNode):
     """A specimen given by phase shift and absorption of every pixel; made by `make_object`.
 
     Args:
@@ -50,7 +91,7 @@ class PixelatedObject(struct.PyTreeNode):
         return transmission(self.phase, self.log_amplitude)
 
 
-class PotentialObject(struct.PyTreeNode):
+class PotentialObject(AtRest, struct.PyTreeNode):
     """A specimen given by its projected potential; made by `make_potential_object`.
 
     Args:

@@ -11,7 +11,7 @@ respect to z is zero.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -21,19 +21,18 @@ from flax import struct
 
 from stemjax.core.errors import InputError
 from stemjax.core.grid import Grid
-from stemjax.core.typing import Annotated, Array, Complex, Float, Int
+from stemjax.core.typing import Annotated, Array, Float
+from stemjax.specimen.band import Band, frequency, orders_in_band, to_real_space, whole_rows
 from stemjax.specimen.gridding import LARGEST_BAND, kernel_transform, spread
-from stemjax.specimen.scattering_factors import POTENTIAL_PER_SCATTERING_FACTOR, debye_waller, scattering_factor
+from stemjax.specimen.scattering_factors import POTENTIAL_PER_SCATTERING_FACTOR, scattering_factor
+from stemjax.specimen.slicing import Slices, checked_slices, slice_of_atoms
 from stemjax.specimen.structure import Structure
+from stemjax.specimen.structure_factors import structure_factors
 
 BAND_LIMIT = 2.0 / 3.0
 """The band limit that keeps a multislice product free of aliases, as a part of the Nyquist frequency."""
-# A plane of atoms on the border of two slices belongs to the lower one, also where rounding puts it a little short [Å].
-BORDER = 1e-3
 # Beyond so many classes of atoms, one transform each costs more than the sums of the exact method.
 MOST_SITES = 16
-# Atoms whose phases are multiplied at once in the exact method.
-CHUNK = 64
 
 
 class Potential(struct.PyTreeNode):
@@ -144,31 +143,130 @@ def project_gridded(
     >>> project_gridded(s, cell_grid(s, 0.2), 1).thickness.tolist()
     [2.0]
     """
+    _check_band(band_limit)
+    return _gridded(structure, grid, checked_slices(structure, grid, slices), parametrization, float(band_limit or 0.0))
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _gridded(structure: Structure, grid: Grid, slices: Slices, parametrization: str, band_limit: float) -> Potential:
+    """`project_gridded` of checked arguments."""
+
+    def factor(number: int, k: np.ndarray, mean_square: Array) -> np.ndarray:  # noqa: ARG001 - damped by the sum
+        return POTENTIAL_PER_SCATTERING_FACTOR * np.asarray(scattering_factor(parametrization, number, k))
+
+    values = project_site_factors(structure, grid, slices, factor, band_limit=band_limit)
+    return Potential(values, slice_of_atoms(structure, slices)[0], grid)
+
+
+def project_factors(
+    structure: Structure,
+    grid: Grid,
+    slices: int | Sequence[float],
+    factor: Callable[[int, np.ndarray], np.ndarray | Array | None],
+    *,
+    band_limit: float = BAND_LIMIT,
+    damped: bool = True,
+) -> Float[Array, "slice ny nx"]:
+    r"""Any sum over atoms of a function that is round about each, projected slice by slice.
+
+    .. math:: W_s(\mathbf r) = \frac{1}{A} \sum_{\mathbf k} e^{2 \pi i \mathbf k \cdot \mathbf r}
+        \sum_{j \in s} w_j g_j(k)\, e^{-2 \pi^2 u_j^2 k^2} e^{-2 \pi i \mathbf k \cdot \mathbf r_j}
+
+    by the sum of `project_gridded`. It is not compiled by itself: call it under `jax.jit`.
+
+    Args:
+        structure: Atoms; their cell must span the grid.
+        grid: Real-space grid.
+        slices: Number of equal slices, or the thickness of each [Å].
+        factor: g of an element from its atomic number and |k| [ky kx] [1/Å]: the two-dimensional transform of its
+            projected function, numpy (evaluated once, in double precision) or jax (it may depend on leaves); None or
+            zeros for an element that takes no part.
+        band_limit: Part of the Nyquist frequency, at most 2/3.
+        damped: Whether the Debye-Waller factor of the atoms is applied; without it they are at rest.
+
+    Returns:
+        Sum in the unit of g over Å².
+
+    Raises:
+        InputError: As `project_gridded`.
+
+    >>> from stemjax.specimen.structure import make_structure
+    >>> s = make_structure([[1.0, 2.0, 2.0]], [6], [2.0, 4.0, 4.0])
+    >>> blob = project_factors(s, cell_grid(s, 0.2), 1, lambda number, k: np.exp(-np.pi * k**2))
+    >>> round(float(blob.sum()) * 0.2**2, 5)
+    1.0
+    """
+    _check_band(band_limit)
+    whole = checked_slices(structure, grid, slices)
+    return project_site_factors(
+        structure, grid, whole, lambda number, k, _: factor(number, k), band_limit=float(band_limit), damped=damped
+    )
+
+
+def project_site_factors(
+    structure: Structure,
+    grid: Grid,
+    slices: Slices,
+    factor: Callable[[int, np.ndarray, Array], np.ndarray | Array | None],
+    *,
+    band_limit: float = BAND_LIMIT,
+    damped: bool = True,
+) -> Float[Array, "slice ny nx"]:
+    """`project_factors` of checked slices, with a factor that also takes the mean square displacement of the atoms.
+
+    Args:
+        structure: As in `project_factors`.
+        grid: As in `project_factors`.
+        slices: Checked slices (`stemjax.specimen.slicing.checked_slices`).
+        factor: g of a class of atoms from atomic number, |k| [ky kx] [1/Å] and the mean of their squared displacement
+            along one axis, [] or [3] along (z, y, x) [Å²].
+        band_limit: As in `project_factors`.
+        damped: As in `project_factors`.
+
+    >>> from stemjax.specimen.structure import make_structure
+    >>> s = make_structure([[1.0, 2.0, 2.0]], [6], [2.0, 4.0, 4.0], rms_displacement=0.5)
+    >>> round(float(project_site_factors(s, cell_grid(s, 0.2), 1, lambda number, k, u2: u2 + 0.0 * k).mean()), 6)
+    0.015625
+    """
+    thickness, layer = slice_of_atoms(structure, slices)
+    band, dtype = orders_in_band(grid, band_limit), structure.positions.dtype
+    k, undo_kernel = frequency(grid, band.y, band.x), _undo_kernel(grid, band)
+    spectrum = jnp.zeros((len(thickness), grid.shape[0], len(band.x)), jnp.result_type(dtype, jnp.complex64))
+    for site in sorted(set(structure.sites)):
+        atoms = np.flatnonzero(np.asarray(structure.sites) == site)
+        mean_square = jnp.mean(structure.rms_displacement[atoms] ** 2, axis=0)
+        values = factor(structure.numbers[atoms[0]], k, mean_square)
+        if values is None or (isinstance(values, np.ndarray) and not values.any()):
+            continue
+        rows = jnp.asarray(whole_rows(values * undo_kernel, band, grid), dtype)
+        rows = rows * _damping(grid, band, mean_square) if damped else rows
+        density = spread(structure.positions[atoms, 1:], structure.occupancy[atoms], layer[atoms], len(thickness), grid)
+        # The rest of the row lies beyond the band: dropping it here saves a third of the transforms along y.
+        spectrum = spectrum + jnp.fft.fft(jnp.fft.rfft(density, axis=2)[:, :, : len(band.x)], axis=1) * rows[None]
+    return to_real_space(spectrum, grid)
+
+
+def _undo_kernel(grid: Grid, band: Band) -> np.ndarray:
+    """What turns the transform of the spread points into their structure factor per area, zero beyond [ky kx]."""
+    along_y, along_x = (kernel_transform(m / n) for m, n in zip((band.y, band.x), grid.shape, strict=True))
+    return band.inside / (along_y[:, None] * along_x[None, :] * grid.sampling[0] * grid.sampling[1])
+
+
+def _damping(grid: Grid, band: Band, mean_square: Array) -> Float[Array, "ny kx"]:
+    """Debye-Waller factor in the rows of a transform, from the mean square displacement, [] or [3]."""
+    y2, x2 = (mean_square, mean_square) if mean_square.ndim == 0 else (mean_square[1], mean_square[2])
+    orders = np.fft.fftfreq(grid.shape[0], 1.0 / grid.shape[0])
+    ky2, kx2 = ((m * step) ** 2 for m, step in zip((orders, band.x), grid.reciprocal_sampling, strict=True))
+    exponent = y2 * jnp.asarray(ky2, mean_square.dtype)[:, None] + x2 * jnp.asarray(kx2, mean_square.dtype)[None, :]
+    return jnp.exp(-2.0 * jnp.pi**2 * exponent)
+
+
+def _check_band(band_limit: float | None) -> None:
+    """Refuse a band that the gridding kernel does not serve."""
     if band_limit is None or not 0 < band_limit <= LARGEST_BAND + 1e-9:
         raise InputError(
             f"band_limit {band_limit} of the gridded potential must lie in (0, 2/3]; use project_exact beyond"
         )
-    return _gridded(structure, grid, _checked(structure, grid, slices), parametrization, float(band_limit))
-
-
-@partial(jax.jit, static_argnums=(1, 2, 3, 4))
-def _gridded(
-    structure: Structure, grid: Grid, slices: int | tuple[float, ...], parametrization: str, band_limit: float
-) -> Potential:
-    """`project_gridded` of checked arguments."""
-    thickness, layer = _slice_of_atoms(structure, slices)
-    factors, frequency = _site_factors(structure, grid, parametrization, band_limit)
-    spectrum = jnp.zeros((), structure.positions.dtype)
-    for site, factor in zip(sorted(set(structure.sites)), factors, strict=True):
-        atoms = np.flatnonzero(np.asarray(structure.sites) == site)
-        places, weights = structure.positions[atoms, 1:], structure.occupancy[atoms]
-        density = spread(places, weights, layer[atoms], len(thickness), grid)
-        displacement = jnp.mean(structure.rms_displacement[atoms] ** 2)
-        damped = factor * jnp.exp(-2.0 * jnp.pi**2 * displacement * frequency**2)
-        # The rest of the row lies beyond the band: dropping it here saves a third of the transforms along y.
-        rows = jnp.fft.rfft(density, axis=2)[:, :, : factor.shape[1]]
-        spectrum = spectrum + jnp.fft.fft(rows, axis=1) * damped[None]
-    return Potential(_to_real_space(spectrum, grid), thickness, grid)
 
 
 def project_exact(
@@ -202,147 +300,18 @@ def project_exact(
     """
     if band_limit is not None and not band_limit > 0:
         raise InputError(f"band_limit {band_limit} must be a positive part of the Nyquist frequency, or None for all")
-    return _exact(structure, grid, _checked(structure, grid, slices), parametrization, band_limit)
+    return _exact(structure, grid, checked_slices(structure, grid, slices), parametrization, band_limit)
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3, 4))
 def _exact(
-    structure: Structure, grid: Grid, slices: int | tuple[float, ...], parametrization: str, band_limit: float | None
+    structure: Structure, grid: Grid, slices: Slices, parametrization: str, band_limit: float | None
 ) -> Potential:
     """`project_exact` of checked arguments."""
-    thickness, layer = _slice_of_atoms(structure, slices)
-    elements, element = np.unique(structure.numbers, return_inverse=True)
-    my, mx, inside = _band(grid, band_limit)
-    factors = _factors(grid, elements, parametrization, my, mx) * inside
-    order, bins = _chunks(layer * len(elements) + jnp.asarray(element, jnp.int32), len(thickness) * len(elements))
-
-    def add(spectrum: Complex[Array, "slice ky kx"], chunk: tuple) -> tuple[Complex[Array, "slice ky kx"], None]:
-        atoms, which = chunk
-        amplitude = _amplitude(structure, grid, atoms, my, mx)
-        factor = jnp.asarray(factors, structure.positions.dtype)[which % len(elements)]
-        return spectrum.at[which // len(elements)].add(amplitude * factor), None
-
-    complex_dtype = jnp.result_type(structure.positions.dtype, jnp.complex64)
-    empty = jnp.zeros((len(thickness), len(my), len(mx)), complex_dtype)
-    # Without the checkpoint the gradient would keep every chunk's phases.
-    band, _ = jax.lax.scan(jax.checkpoint(add), empty, (order, bins))
-    spectrum = jnp.zeros((len(thickness), grid.shape[0], len(mx)), complex_dtype).at[:, my % grid.shape[0], :].set(band)
-    return Potential(_to_real_space(spectrum, grid), thickness, grid)
-
-
-def _checked(structure: Structure, grid: Grid, slices: int | Sequence[float]) -> int | tuple[float, ...]:
-    """Refuse a grid or slices that do not fill the cell; a traced cell cannot be looked at and is taken on trust."""
-    thickness = None if isinstance(slices, int | np.integer) else np.asarray(slices, float)
-    if thickness is None and slices < 1:  # type: ignore[operator]
-        raise InputError(f"{slices} slices; give at least one")
-    if thickness is not None and (thickness.ndim != 1 or not thickness.min(initial=1.0) > 0 or not len(thickness)):
-        raise InputError(f"slice thicknesses {thickness.tolist()} must be a list of positive lengths in Å")
-    if not isinstance(structure.cell, jax.core.Tracer):
-        _check_cell(np.asarray(structure.cell, float), grid, thickness)
-    return int(slices) if thickness is None else tuple(thickness.tolist())  # type: ignore[arg-type]
-
-
-def _check_cell(cell: np.ndarray, grid: Grid, thickness: np.ndarray | None) -> None:
-    """Refuse a cell that the grid or the slices do not fill."""
-    if not np.allclose(cell[1:], grid.extent, rtol=1e-4):
-        given, wanted = (f"{y:.4f} x {x:.4f} Å" for y, x in (grid.extent, cell[1:]))
-        raise InputError(f"the grid spans {given} (y, x) but the cell {wanted}; make it with cell_grid(structure, ...)")
-    if thickness is not None and abs(thickness.sum() - cell[0]) > BORDER:
-        raise InputError(f"the slices add up to {thickness.sum():.4f} Å but the cell is {cell[0]:.4f} Å deep")
-
-
-def _slice_of_atoms(
-    structure: Structure, slices: int | tuple[float, ...]
-) -> tuple[Float[Array, "slice"], Int[Array, "atom"]]:
-    """Thickness of every slice [Å] and the slice of every atom."""
-    depth = structure.cell[0]
-    if isinstance(slices, int):
-        thickness = jnp.broadcast_to(depth / slices, (slices,))
-    else:
-        thickness = jnp.asarray(slices, depth.dtype)
-    z = jnp.mod(structure.positions[:, 0] + BORDER, depth)
-    return thickness, jnp.searchsorted(jnp.cumsum(thickness)[:-1], z, side="right").astype(jnp.int32)
-
-
-def _band(grid: Grid, band_limit: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Orders of ky (both signs) and kx (from 0 on) that the band may hold, and which pairs [ky kx] it does hold."""
-    half = [(n - 1) // 2 for n in grid.shape]
-    limit = np.inf if band_limit is None else band_limit * grid.nyquist * (1.0 + 1e-9)
-    if band_limit is not None:
-        half = [min(h, int(limit * length)) for h, length in zip(half, grid.extent, strict=True)]
-    my, mx = np.arange(-half[0], half[0] + 1), np.arange(half[1] + 1)
-    return my, mx, _frequency(grid, my, mx) <= limit
-
-
-def _frequency(grid: Grid, my: np.ndarray, mx: np.ndarray) -> np.ndarray:
-    """|k| [ky kx] of the orders along y and x [1/Å]."""
-    return np.hypot(my[:, None] * grid.reciprocal_sampling[0], mx[None, :] * grid.reciprocal_sampling[1])
-
-
-def _factors(grid: Grid, elements: np.ndarray, parametrization: str, my: np.ndarray, mx: np.ndarray) -> np.ndarray:
-    """Transform of one atom of each element, scaled for `_to_real_space` [element ky kx]; double: the terms cancel."""
+    thickness, layer = slice_of_atoms(structure, slices)
+    band = orders_in_band(grid, band_limit)
+    # Double precision, since the terms of a factor cancel.
     scale = POTENTIAL_PER_SCATTERING_FACTOR / (grid.sampling[0] * grid.sampling[1])
-    return scale * np.asarray(scattering_factor(parametrization, elements, _frequency(grid, my, mx)))
-
-
-def _site_factors(
-    structure: Structure, grid: Grid, parametrization: str, band_limit: float
-) -> tuple[list[Float[Array, "ny kx"]], Float[Array, "ny kx"]]:
-    """For every class of atoms the factor on its gridded density, zero beyond the band; and |k| [1/Å]."""
-    my, mx, inside = _band(grid, band_limit)
-    along_y, along_x = (kernel_transform(m / n) for m, n in zip((my, mx), grid.shape, strict=True))
-    sites, first = np.unique(structure.sites, return_index=True)
-    elements, element = np.unique(np.asarray(structure.numbers)[first], return_inverse=True)
-    band = _factors(grid, elements, parametrization, my, mx) * inside / (along_y[:, None] * along_x[None, :])
-    whole = np.zeros((len(elements), grid.shape[0], len(mx)))
-    whole[:, my % grid.shape[0]] = band
-    orders = np.round(np.fft.fftfreq(grid.shape[0]) * grid.shape[0])
-    dtype = structure.positions.dtype
-    factors = [jnp.asarray(whole[element[i]], dtype) for i in range(len(sites))]
-    return factors, jnp.asarray(_frequency(grid, orders, mx), dtype)
-
-
-def _chunks(bins: Int[Array, "atom"], count: int) -> tuple[Int[Array, "chunk member"], Int[Array, "chunk"]]:
-    """Sort the atoms by bin into chunks of one bin each; an unfilled place holds the number of atoms.
-
-    The number of chunks is the most that any distribution over the bins can need, so that the shapes are fixed.
-    """
-    atoms = bins.shape[0]
-    chunks = atoms // CHUNK + min(count, atoms)
-    used = -(-jnp.bincount(bins, length=count) // CHUNK)
-    first_chunk = jnp.cumsum(used) - used
-    order = jnp.argsort(bins)
-    rank = jnp.arange(atoms) - jnp.searchsorted(bins[order], bins[order], side="left")
-    place = first_chunk[bins[order]] * CHUNK + rank
-    members = jnp.full((chunks * CHUNK,), atoms, jnp.int32).at[place].set(order.astype(jnp.int32))
-    owner = jnp.searchsorted(jnp.cumsum(used), jnp.arange(chunks), side="right")
-    return members.reshape(chunks, CHUNK), jnp.minimum(owner, count - 1).astype(jnp.int32)
-
-
-def _amplitude(
-    structure: Structure, grid: Grid, atoms: Int[Array, "member"], my: np.ndarray, mx: np.ndarray
-) -> Complex[Array, "ky kx"]:
-    """Structure factor of some atoms without their scattering factor; an index past the last atom counts nothing."""
-    places = structure.positions.at[atoms].get(mode="fill", fill_value=0.0)
-    weight = structure.occupancy.at[atoms].get(mode="fill", fill_value=0.0)
-    displacement = structure.rms_displacement.at[atoms].get(mode="fill", fill_value=0.0)
-    along_y, along_x = (
-        _phases(places[:, axis + 1] / grid.extent[axis], orders)
-        * debye_waller(
-            jnp.asarray(orders * grid.reciprocal_sampling[axis], places.dtype)[None, :], displacement[:, None]
-        )
-        for axis, orders in enumerate((my, mx))
-    )
-    return (weight[:, None] * along_y).T @ along_x
-
-
-def _phases(fraction: Float[Array, "member"], orders: np.ndarray) -> Complex[Array, "member k"]:
-    """exp(-2πi m r) for every order m; whole turns are taken off first, since they would cost digits."""
-    turns = fraction[:, None] * jnp.asarray(orders, fraction.dtype)[None, :]
-    angle = -2.0 * jnp.pi * (turns - jnp.round(turns))
-    return jax.lax.complex(jnp.cos(angle), jnp.sin(angle))
-
-
-def _to_real_space(spectrum: Complex[Array, "slice ny kx"], grid: Grid) -> Float[Array, "slice ny nx"]:
-    """Inverse transform of the half plane kx >= 0; the columns that are missing are zero."""
-    return jnp.fft.irfft(jnp.fft.ifft(spectrum, axis=1), n=grid.shape[1], axis=2)
+    factors = scattering_factor(parametrization, np.unique(structure.numbers), frequency(grid, band.y, band.x))
+    held = structure_factors(structure, grid, layer, len(thickness), band, scale * np.asarray(factors) * band.inside)
+    return Potential(to_real_space(jnp.asarray(whole_rows(held, band, grid)), grid), thickness, grid)

@@ -26,8 +26,9 @@ class Structure(struct.PyTreeNode):
     """Place of every atom (z, y, x) [Å]; outside the cell it stands for its periodic image."""
     occupancy: Annotated[Float[Array, "atom"], "1"]
     """Weight of every atom; two elements on one site are two atoms with weights that add to one."""
-    rms_displacement: Annotated[Float[Array, "atom"], "Å"]
-    """Root of the mean square displacement along one axis, the same in all directions; 0 for an atom at rest [Å]."""
+    rms_displacement: Annotated[Float[Array, "atom"] | Float[Array, "atom 3"], "Å"]
+    """Root of the mean square displacement along one axis [atom], the same in all directions, or along each of the
+    axes (z, y, x) [atom 3]; 0 for an atom at rest [Å]."""
     cell: Annotated[Float[Array, "3"], "Å"]
     """Lengths of the cell's edges (z, y, x) [Å]."""
     numbers: tuple[int, ...] = struct.field(pytree_node=False)
@@ -51,7 +52,8 @@ def make_structure(
         numbers: Atomic numbers [atom].
         cell: Edge lengths (z, y, x) [Å].
         occupancy: Weight of every atom, or one for all.
-        rms_displacement: One-dimensional rms displacement of every atom, or one for all [Å].
+        rms_displacement: One-dimensional rms displacement of every atom, or one for all, or one along (z, y, x) of
+            every atom [atom 3] [Å].
 
     Returns:
         The structure, in the float type in force; atoms of the same element and displacement form a site class.
@@ -67,7 +69,7 @@ def make_structure(
     elements = np.asarray(numbers, int)
     _check_shapes(places, elements, edges)
     weight = _per_atom("occupancy", occupancy, len(elements))
-    displacement = _per_atom("rms_displacement", rms_displacement, len(elements))
+    displacement = _displacements(rms_displacement, len(elements))
     return Structure(
         positions=jnp.asarray(places, real_dtype()),
         occupancy=jnp.asarray(weight, real_dtype()),
@@ -84,7 +86,7 @@ def site_classes(numbers: npt.ArrayLike, rms_displacement: npt.ArrayLike) -> tup
     >>> site_classes([8, 22, 8, 8], [0.1, 0.1, 0.1, 0.2])
     (0, 2, 0, 1)
     """
-    keys = np.stack([np.asarray(numbers, float), np.round(np.asarray(rms_displacement, float), 6)], axis=1)
+    keys = np.column_stack([np.asarray(numbers, float), np.round(np.asarray(rms_displacement, float), 6)])
     if not len(keys):
         return ()
     return tuple(int(i) for i in np.unique(keys, axis=0, return_inverse=True)[1].ravel())
@@ -117,14 +119,28 @@ def _per_atom(name: str, value: npt.ArrayLike, count: int) -> np.ndarray:
     return np.broadcast_to(array, (count,)).copy()
 
 
+def _displacements(value: npt.ArrayLike, count: int) -> np.ndarray:
+    """Displacements [atom], or [atom 3] where they are given along the axes."""
+    array = np.asarray(value, float)
+    if array.ndim != 2:
+        return _per_atom("rms_displacement", array, count)
+    if array.shape != (count, 3):
+        raise InputError(
+            f"rms_displacement has shape {array.shape} for {count} atoms; give [atom], or [atom 3] along (z, y, x)"
+        )
+    return _per_atom("rms_displacement", array.ravel(), 3 * count).reshape(count, 3)
+
+
 def from_ase(atoms: Atoms, *, rms_displacement: npt.ArrayLike | None = None) -> Structure:
     """A structure from ase's atoms in an orthogonal cell; x, y and z stay, the order of the columns turns round.
 
-    The arrays `occupancies` (one number an atom) and `rms_displacement` of the atoms are taken where they exist.
+    The arrays `occupancies` (one number an atom) and `rms_displacement` (one number, or three along ase's x, y, z) of
+    the atoms are taken where they exist.
 
     Args:
         atoms: Any `ase.Atoms` whose cell vectors lie along x, y and z.
-        rms_displacement: One-dimensional rms displacement of every atom, or one for all [Å].
+        rms_displacement: One-dimensional rms displacement of every atom, or one for all, or one along (z, y, x) of
+            every atom [Å].
 
     Returns:
         The structure, its atoms wrapped into the cell.
@@ -148,7 +164,8 @@ def from_ase(atoms: Atoms, *, rms_displacement: npt.ArrayLike | None = None) -> 
             "make one with stemjax.specimen.crystal.orthogonal_cell"
         )
     if rms_displacement is None:
-        rms_displacement = atoms.arrays.get("rms_displacement", 0.0)
+        rms_displacement = np.asarray(atoms.arrays.get("rms_displacement", 0.0))
+        rms_displacement = rms_displacement[:, ::-1] if rms_displacement.ndim == 2 else rms_displacement
     return make_structure(
         np.mod(atoms.positions, edges)[:, ::-1],
         atoms.numbers,
@@ -159,7 +176,7 @@ def from_ase(atoms: Atoms, *, rms_displacement: npt.ArrayLike | None = None) -> 
 
 
 def to_ase(structure: Structure) -> Atoms:
-    """The structure as ase's periodic atoms; occupancies and displacements go into arrays of the same names.
+    """The structure as ase's periodic atoms; occupancies and displacements go into the arrays that `from_ase` takes.
 
     >>> to_ase(make_structure([[1, 2, 3]], [14], [4, 5, 6])).positions.tolist()
     [[3.0, 2.0, 1.0]]
@@ -173,20 +190,34 @@ def to_ase(structure: Structure) -> Atoms:
         pbc=True,
     )
     atoms.set_array("occupancies", np.asarray(structure.occupancy, float))
-    atoms.set_array("rms_displacement", np.asarray(structure.rms_displacement, float))
+    displacement = np.asarray(structure.rms_displacement, float)
+    atoms.set_array("rms_displacement", displacement[:, ::-1] if displacement.ndim == 2 else displacement)
     return atoms
 
 
 def with_displacement(structure: Structure, rms_displacement: npt.ArrayLike) -> Structure:
-    """The structure with other thermal displacements [Å], one for every atom or one for all, and fitting site classes.
+    """The structure with other thermal displacements, and the site classes that fit.
+
+    Args:
+        structure: Atoms.
+        rms_displacement: One-dimensional rms displacement: one for all atoms, [atom], or [atom 3] along (z, y, x) [Å].
 
     >>> s = make_structure([[0, 0, 0], [1, 1, 1]], [8, 8], [2, 2, 2])
     >>> with_displacement(s, [0.05, 0.1]).sites
     (0, 1)
     """
-    displacement = _per_atom("rms_displacement", rms_displacement, len(structure.numbers))
+    displacement = _displacements(rms_displacement, len(structure.numbers))
     leaf = jnp.asarray(displacement, structure.rms_displacement.dtype)
     return structure.replace(rms_displacement=leaf, sites=site_classes(structure.numbers, displacement))
+
+
+def wrapped(structure: Structure) -> Structure:
+    """The structure with every atom inside its cell; a periodic potential stays what it is.
+
+    >>> wrapped(make_structure([[0.5, -1.0, 4.5]], [6], [2, 4, 4])).positions.tolist()
+    [[0.5, 3.0, 0.5]]
+    """
+    return structure.replace(positions=jnp.mod(structure.positions, structure.cell[None, :]))
 
 
 def pad_cell(structure: Structure, padding: tuple[float, float, float]) -> Structure:
