@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Protocol
+
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -10,6 +13,19 @@ from stemjax.core.errors import InputError
 from stemjax.core.grid import Grid
 from stemjax.core.typing import Annotated, Array, Float, real, typed
 from stemjax.optics.electron import wavelength
+
+
+class Detector(Protocol):
+    """What a detector must offer; its signal is the sum over the reciprocal grid of response times intensity."""
+
+    @property
+    def reach(self) -> float:
+        """Largest angle that it looks at [mrad]; 0 where it takes whatever the grid carries."""
+        ...
+
+    def response(self, grid: Grid, energy: float) -> Array:
+        """Weights [ny nx], or [channel ny nx], on the reciprocal grid, zero frequency in the corner."""
+        ...
 
 
 class AnnularDetector(struct.PyTreeNode):
@@ -26,6 +42,11 @@ class AnnularDetector(struct.PyTreeNode):
     outer: Annotated[Array, "mrad"]
     offset: Annotated[Array, "mrad"]
     soft: bool = struct.field(pytree_node=False, default=False)
+
+    @property
+    def reach(self) -> float:
+        """Largest angle of the ring against the optic axis [mrad]."""
+        return float(self.outer) + math.hypot(*map(float, self.offset))
 
     def response(self, grid: Grid, energy: float) -> Array:
         """Weights of the reciprocal grid's pixels [ny nx]; what `stemjax.ScannedImage` asks of any detector."""
@@ -68,9 +89,8 @@ def annular_response(detector: AnnularDetector, grid: Grid, energy: Annotated[fl
     >>> annular_response(make_annular_detector(0.0, 20.0), Grid((16, 16), (0.5, 0.5)), 80e3).shape
     (16, 16)
     """
-    scale = 1e3 * wavelength(energy)
-    ky, kx = (real(scale * k) for k in grid.frequencies())
-    distance = jnp.sqrt((ky - detector.offset[0]) ** 2 + (kx - detector.offset[1]) ** 2 + 1e-12)
+    y, x = detector_angles(grid, energy, detector.offset)
+    distance = jnp.sqrt(y**2 + x**2 + 1e-12)
     if not detector.soft:
         return jnp.where((distance >= detector.inner - 1e-5) & (distance < detector.outer - 1e-5), 1.0, 0.0)
     step = max(grid.angular_sampling(wavelength(energy)))
@@ -78,6 +98,44 @@ def annular_response(detector: AnnularDetector, grid: Grid, energy: Annotated[fl
     whole = jnp.maximum(0.5 - detector.inner / step, 0.0)
     rise = jnp.clip((distance - detector.inner) / step + 0.5 + whole, 0.0, 1.0)
     return rise * jnp.clip((detector.outer - distance) / step + 0.5, 0.0, 1.0)
+
+
+def detector_angles(
+    grid: Grid, energy: Annotated[float, "eV"], offset: Array | tuple[float, float] = (0.0, 0.0)
+) -> tuple[Float[Array, "ny 1"], Float[Array, "1 nx"]]:
+    """Angles (y, x) of the reciprocal pixels against a point of the detector plane [mrad].
+
+    Args:
+        grid: Real-space grid of the wave.
+        energy: Beam energy [eV].
+        offset: The point (y, x) [mrad].
+
+    >>> [a.shape for a in detector_angles(Grid((4, 8), (0.5, 0.5)), 80e3)]
+    [(4, 1), (1, 8)]
+    """
+    scale = 1e3 * wavelength(energy)
+    ky, kx = (real(scale * k) for k in grid.frequencies())
+    return ky - offset[0], kx - offset[1]
+
+
+def check_detectors(
+    detectors: dict[str, Detector], grid: Grid, energy: Annotated[float, "eV"], limit: float | None = 2.0 / 3.0
+) -> None:
+    """Refuse detectors that reach beyond what the grid carries; each by the name that the person gave it.
+
+    Args:
+        detectors: Detectors by name.
+        grid: Real-space grid.
+        energy: Beam energy [eV].
+        limit: Band limit of the calculation as a fraction of Nyquist; None for none.
+
+    Raises:
+        InputError: A detector reaches beyond the band limit.
+
+    >>> check_detectors({"adf": make_annular_detector(30.0, 60.0)}, Grid((64, 64), (0.2, 0.2)), 80e3)
+    """
+    for name, detector in detectors.items():
+        check_reach(detector.reach, grid, energy, limit, name)
 
 
 def check_reach(
