@@ -92,7 +92,11 @@ def _check_positions(specimen: Any, scan: Scan) -> None:
     """Refuse probes beside a specimen that ends; traced values cannot be looked at and are taken on trust."""
     if specimen.periodic or any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves((scan, specimen.origin))):
         return
-    places = (np.asarray(probe_positions(scan)) - np.asarray(specimen.origin)) / np.asarray(specimen.grid.extent)
+    # A scan without distortion is looked at as it is: to compute positions would compile programs.
+    drifts = any(part is not None for part in (scan.velocity, scan.walk, scan.jitter))
+    plain = not drifts and np.array_equal(np.asarray(scan.affine), np.eye(2))
+    positions = scan.positions if plain else probe_positions(scan)
+    places = (np.asarray(positions) - np.asarray(specimen.origin)) / np.asarray(specimen.grid.extent)
     outside = int(((places < 0) | (places > 1)).any(axis=1).sum())
     if outside:
         raise InputError(
