@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("STEMJAX_TYPECHECK", "1")
+# XLA prints a page for every program from the cache on processors with AVX-512 (stemjax.core.setup.hush).
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import hypothesis
 import jax

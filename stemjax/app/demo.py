@@ -37,7 +37,7 @@ def demo(folder: Path, size: str = "small") -> Path:
         raise InputError(f"{folder / 'simulation.yaml'} is no simulation")
     with open_log(folder / "log.jsonl") as log, Reporting(log=log) as reporter:
         reporter.message("simulating a 4D-STEM scan of MoS2 with a sulphur vacancy")
-        truth = simulate(settings, folder / "recording.h5")
+        truth = simulate(settings, folder / "recording.h5").truth
         job = load_config(folder / "ptychography.yaml")
         if not isinstance(job, PtychographySettings):
             raise InputError(f"{folder / 'ptychography.yaml'} is no reconstruction")

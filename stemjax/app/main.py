@@ -14,6 +14,7 @@ import typer
 
 from stemjax.app.interruption import Interrupted
 from stemjax.core.errors import InputError, nearest
+from stemjax.core.setup import hush
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 """Exit statuses: something given is wrong; the run failed; interrupted from the keyboard."""
@@ -169,8 +170,11 @@ def simulate(
     _setup(settings.devices)
     from stemjax.app.simulation.run import simulate as run_simulation
 
-    run_simulation(settings, output)
-    typer.echo(f"wrote {output}")
+    with _interruptible():
+        written = run_simulation(settings, output)
+    typer.echo(written.how)
+    for file in written.files:
+        typer.echo(f"wrote {file}")
 
 
 @app.command()
@@ -214,6 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
+    hush()
     try:
         _check_command(words)
         with _terminated():

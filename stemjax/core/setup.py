@@ -23,6 +23,7 @@ def setup(
     Raises:
         RuntimeError: jax has already computed something with another number of devices.
     """
+    hush()
     import jax
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -31,6 +32,15 @@ def setup(
     folder = Path(cache or os.environ.get("STEMJAX_CACHE") or _cache_home() / "stemjax")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", keep)
+
+
+def hush() -> None:
+    """Keep XLA from printing a page for every program that it takes from the cache; before jax is imported.
+
+    On processors with AVX-512 it complains of its own tuning hints (`prefer-no-gather`) as if they were missing
+    instructions. What really fails is raised as an exception all the same. A level that a person chose is kept.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _cache_home() -> Path:

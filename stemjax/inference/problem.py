@@ -167,7 +167,7 @@ def residual(problem: Problem, z: Unconstrained) -> Array:
         [record ...], the shape of the counts, masked.
     """
     model = insert(problem, z)
-    noise = getattr(model, "camera", None) if problem.noise is None else problem.noise
+    noise: Any = getattr(model, "camera", None) if problem.noise is None else problem.noise
     values = noise.residual(problem.measurement.counts, problem.forward(model))
     mask = getattr(problem.measurement, "mask", None)
     return values if mask is None else values * jnp.sqrt(mask)[None]

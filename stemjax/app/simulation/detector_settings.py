@@ -169,6 +169,6 @@ class WrittenSettings(Settings):
     emd: Flag = False
     """Also a file for py4DSTEM (EMD 1.0), NAME.emd.h5."""
     hyperspy: Flag = False
-    """Also files for HyperSpy, NAME.SIGNAL.hspy."""
+    """Also a file for HyperSpy, NAME.hspy."""
     truth: Annotated[Literal["apart", "inside", "none"], one_of("apart", "inside", "none")] = "apart"
     """Where the truth goes: apart in NAME.truth.h5, inside the file in a group, or none."""

@@ -1,250 +1,253 @@
-"""From a simulation's settings to a file of counts, and the truth apart from it."""
+"""From a simulation's settings to files, computed in blocks, so that no scan is too long for the memory."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
-from stemjax.app.simulation_settings import SimulationSettings
-from stemjax.core.errors import InputError
+from stemjax.app.simulation.beam import build_probe, build_scan
+from stemjax.app.simulation.detectors import build_camera, build_detectors, build_pixelated, virtual_weights
+from stemjax.app.simulation.files import electrons_of_pattern, recording_of, truth_of, write_files
+from stemjax.app.simulation.settings import SimulationSettings
+from stemjax.app.simulation.signals import (
+    counts_dtype,
+    named_images,
+    noisy_patterns,
+    noisy_values,
+    pattern_images,
+    stored_order,
+    with_variances,
+)
+from stemjax.app.simulation.specimen import Built, build_specimen
+from stemjax.app.simulation.spectrum import build_spectrometer, recorded_spectra
 from stemjax.core.executor import plan
-from stemjax.core.grid import Grid
-from stemjax.detect.annular import check_reach, make_annular_detector
-from stemjax.detect.pixelated import PixelatedDetector, centred, make_pixelated_detector
+from stemjax.core.memory import fits, memory_at_hand
+from stemjax.detect.pixelated import PixelatedDetector, centred
+from stemjax.forward.blocks import in_blocks, simulate_in_blocks
+from stemjax.forward.channelling import make_thermal_image
 from stemjax.forward.diffraction import Diffraction
 from stemjax.forward.experiment import Experiment, make_experiment
-from stemjax.forward.image import ScannedImage
-from stemjax.forward.recording import Recording
-from stemjax.inference.result import Named, Result
-from stemjax.io import write_recording, write_result
-from stemjax.optics.aberrations import NAMES, make_aberrations
-from stemjax.optics.electron import interaction_parameter, wavelength
-from stemjax.optics.probe import make_probe
-from stemjax.optics.scan import Scan, make_raster
-from stemjax.problems.ptychography.aberration_settings import lens_coefficients
-from stemjax.specimen.builders import mos2_monolayer, slab
-from stemjax.specimen.objects import make_potential_object
-from stemjax.specimen.potential import cell_grid, project_potential
-from stemjax.specimen.structure import Structure, from_ase
+from stemjax.forward.image import PATTERNS, ScannedImage, Signals
+from stemjax.forward.planner import PropagationPlan, choose_propagation
+from stemjax.forward.prism import Prism
+from stemjax.forward.recording import Conditions, Dataset
+from stemjax.forward.series import slice_count, thickness_series
+from stemjax.forward.spectrum import SpectrumImage
+from stemjax.optics.modes import condensed_probe
+from stemjax.optics.scan import make_scan, probe_positions
 
-BLOCK = 512
-"""Patterns that are computed at once and brought to the host."""
-
-MARGIN = 4.0
-"""Room around the scanned area, beyond the geometric probe [Å]."""
+LARGEST_BLOCK = 1024
+"""Probes in a block at most: their results come to the host, and progress is seen, in steps of this size."""
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """Everything before the noise: the experiment with one electron a pattern, the detector, the true structure."""
+    """Everything before the noise: the experiment with one electron a pattern, detector, atoms, way of computing."""
 
     experiment: Experiment
     detector: PixelatedDetector | None
-    structure: Structure
+    built: Built
+    planned: PropagationPlan
 
 
-def simulate(settings: SimulationSettings, path: Path) -> Path:
-    """Simulate and write a recording; what is true goes to a file of its own beside it, `NAME.truth.h5`.
+@dataclass(frozen=True)
+class Member:
+    """One of a series (or the only one): its file, its experiment, how deep the beam goes [slices] and which focus."""
+
+    path: Path
+    experiment: Experiment
+    depth: int | None = None
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a simulation left: its files, that of the truth (of the first member) or None, and how it was computed."""
+
+    files: tuple[Path, ...]
+    truth: Path | None
+    how: str
+
+
+def simulate(settings: SimulationSettings, path: Path) -> Written:
+    """Simulate and write a recording, with the truth apart in `NAME.truth.h5`; a series writes one file a member.
 
     Args:
         settings: The configuration, paths absolute.
         path: File of the recording.
-
-    Returns:
-        Path of the truth.
     """
     made = prepare_simulation(settings)
-    electrons = dose_of_pattern(settings)
-    truth = path.with_suffix(".truth.h5")
-    if made.detector is not None:
-        counts = simulated_counts(made, electrons, settings)
-        write_recording(path, _recording(counts, made, settings))
-    if settings.detector.annular:
-        images = simulated_images(made, electrons, settings)
-        target = path.with_name(path.stem + ".images.h5") if made.detector is not None else path
-        write_result(target, Result("simulation", images, status="simulated images of annular detectors"))
-    write_result(truth, _truth(made, settings))
-    return truth
+    written = [_write_member(member, made, settings) for member in _members(made, settings, path)]
+    files = tuple(file for group, _ in written for file in group)
+    return Written(files, written[0][1], made.planned.describe().splitlines()[0])
 
 
 def prepare_simulation(settings: SimulationSettings) -> Simulation:
-    """Specimen, probe, scan and detector of a simulation."""
-    structure = specimen(settings)
-    grid = cell_grid(structure, settings.potential.sampling)
-    depth = float(structure.cell[0])
-    slices = max(1, math.ceil(depth / settings.potential.slice_thickness - 1e-6))
-    potential = jax.jit(
-        lambda s: project_potential(s, grid, slices, parametrization=settings.potential.parametrization)
-    )(structure)
-    beam = settings.probe
-    probe = make_probe(
-        grid,
-        energy=beam.energy,
-        semiangle=beam.semiangle,
-        aberrations=make_aberrations({"C10": -beam.defocus, **lens_coefficients(beam.aberrations)}),
+    """Specimen, probe, scan, detectors of a simulation, and the way that it will be computed."""
+    built = build_specimen(settings)
+    grid = built.specimen.grid
+    probe = build_probe(settings.probe, grid)
+    experiment = make_experiment(
+        probe,
+        built.specimen,
+        build_scan(settings, grid),
+        tilt=settings.specimen.tilt,
+        detectors=build_detectors(settings, grid, probe),
+        spectrometer=build_spectrometer(settings, built.structure),
     )
-    thing = make_potential_object(potential.values, depth / slices, grid)
-    rings = {name: make_annular_detector(*ring) for name, ring in settings.detector.annular.items()}
-    for name, (_, outer) in settings.detector.annular.items():
-        check_reach(outer, grid, beam.energy, name=f"detector.annular.{name}")
-    experiment = make_experiment(probe, thing, _scan(settings, grid), tilt=settings.specimen.tilt, detectors=rings)
-    return Simulation(experiment, _detector(settings, grid), structure)
+    detector = build_pixelated(settings, grid)
+    return Simulation(experiment, detector, built, _planned(experiment, detector, settings))
 
 
-def specimen(settings: SimulationSettings) -> Structure:
-    """The atoms: built by name or read from a file, wide enough for the scan."""
-    choice = settings.specimen
-    size = choice.size or _default_size(settings)
-    thermal = choice.rms_displacement or 0.0
-    if choice.builder == "mos2_monolayer":
-        return mos2_monolayer(size, vacancies=choice.vacancies, rms_displacement=thermal)
-    if choice.builder is not None:
-        name, axis = {"srtio3": ("SrTiO3", (0, 0, 1)), "si110": ("Si", (1, 1, 0)), "au": ("Au", (0, 0, 1)),
-                      "gan": ("GaN", (0, 0, 1))}[choice.builder]  # fmt: skip
-        axis = choice.zone_axis or axis
-        return slab(name, axis, thickness=choice.thickness or 1.0, width=size, rms_displacement=thermal)
-    return _from_file(settings, size, thermal)
-
-
-def _from_file(settings: SimulationSettings, size: tuple[float, float], thermal: float) -> Structure:
-    from ase.io import read
-
-    from stemjax.specimen.crystal import orthogonal_cell
-
-    choice = settings.specimen
-    try:
-        atoms = read(choice.file or "", index=-1)
-    except Exception as error:
-        raise InputError(f"ase cannot read atoms from {choice.file}: {error}; give a cif, xyz, ... file") from None
-    if isinstance(atoms, list):
-        raise InputError(f"{choice.file} holds {len(atoms)} sets of atoms where one is wanted")
-    if choice.zone_axis is None and choice.thickness is None:
-        return from_ase(atoms, rms_displacement=thermal)
-    axis = choice.zone_axis or (0, 0, 1)
-    thickness = choice.thickness or float(atoms.cell.lengths()[2])
-    return from_ase(orthogonal_cell(atoms, axis, thickness=thickness, min_width=size).atoms, rms_displacement=thermal)
-
-
-def _default_size(settings: SimulationSettings) -> tuple[float, float]:
-    """Scan, geometric probe and a margin."""
-    scan, beam = settings.scan, settings.probe
-    probe = 2e-3 * beam.semiangle * abs(beam.defocus) + 2 * MARGIN
-    height, width = (n * s for n, s in zip(scan.shape, scan.step, strict=True))
-    angle = math.radians(scan.rotation)
-    c, s = abs(math.cos(angle)), abs(math.sin(angle))
-    return c * height + s * width + probe, c * width + s * height + probe
-
-
-def _scan(settings: SimulationSettings, grid: Grid) -> Scan:
-    """The raster about the middle of the cell, with its random errors."""
-    choice = settings.scan
-    raster = make_raster(choice.shape, choice.step, rotation=choice.rotation)
-    nominal = np.asarray(raster.positions)
-    origin = 0.5 * np.array(grid.extent) - nominal.mean(axis=0)
-    random = np.random.default_rng([settings.seed, 1])
-    error = choice.position_error * random.standard_normal(nominal.shape)
-    return make_raster(choice.shape, choice.step, rotation=choice.rotation, origin=tuple(origin), offsets=error)
-
-
-def _detector(settings: SimulationSettings, grid: Grid) -> PixelatedDetector | None:
-    choice = settings.detector.pixelated
-    if choice is None:
-        return None
-    bin = (choice.bin, choice.bin)
-    carried = tuple(int(n * 2 / 3) // choice.bin for n in grid.shape)
-    shape = choice.shape or carried
-    if any(n > m for n, m in zip(shape, carried, strict=True)):
-        fine = settings.potential.sampling * min(m / n for n, m in zip(shape, carried, strict=True))
-        raise InputError(
-            f"detector.pixelated.shape {list(shape)} with bin {choice.bin} reaches beyond the {list(carried)} pixels "
-            f"that a sampling of {settings.potential.sampling:g} Å carries without aliasing; use "
-            f"potential.sampling: {fine:.3g}"
-        )
-    return make_pixelated_detector(grid, shape=shape, bin=bin)  # type: ignore[arg-type]
-
-
-def dose_of_pattern(settings: SimulationSettings) -> float | None:
-    """Electrons in one pattern, or None for noise-free intensities."""
-    dose, step = settings.dose, settings.scan.step
-    if dose.per_pattern is not None:
-        return dose.per_pattern
-    return None if dose.per_area is None else dose.per_area * step[0] * step[1]
-
-
-def _blocks(made: Simulation) -> list[np.ndarray]:
-    count = made.experiment.scan.positions.shape[0]
-    return [np.arange(i, min(i + BLOCK, count)) for i in range(0, count, BLOCK)]
-
-
-def simulated_counts(made: Simulation, electrons: float | None, settings: SimulationSettings) -> np.ndarray:
-    """Counts [scan_y scan_x ky kx], zero frequency in the centre: electrons; fractions of the beam without a dose."""
+def _planned(
+    experiment: Experiment, detector: PixelatedDetector | None, settings: SimulationSettings
+) -> PropagationPlan:
+    """The propagation that the settings ask for, or the cheapest exact one, and the size of the blocks."""
     devices = None if settings.devices == "auto" else settings.devices
-    forward = Diffraction(detector=made.detector, limit_transmission=True, execution=plan(devices))
-    expected = jax.jit(lambda experiment, index: forward(experiment, index))
-    random = np.random.default_rng([settings.seed, 2])
+    base = Diffraction(detector, limit_transmission=True, execution=plan(devices))
+    computed = experiment.replace(probe=_condensed(experiment.probe, settings))
+    kept = None if detector is not None else 8.0 * (1 + len(experiment.detectors))
+    found = choose_propagation(computed, base, kept_bytes=kept)
+    method, wanted = settings.propagation.method, settings.propagation.interpolation
+    if method == "multislice" or settings.specimen.absorption or settings.spectrum is not None:
+        return replace(found, propagation=base, block=min(found.block, LARGEST_BLOCK))
+    if method == "prism" and not isinstance(found.propagation, Prism):
+        fields = {n: getattr(base, n) for n in ("detector", "limit", "limit_transmission", "execution")}
+        found = replace(found, propagation=Prism(**fields))
+    if wanted > 1 and isinstance(found.propagation, Prism):
+        found = replace(found, propagation=replace(found.propagation, interpolation=(wanted, wanted)))
+    return replace(found, block=min(found.block, LARGEST_BLOCK))
+
+
+def _condensed(probe: Any, settings: SimulationSettings) -> Any:
+    """The probe with its many nodes of coherence as the few modes that they amount to."""
+    if probe.coherence is None or settings.probe.coherence is None:
+        return probe
+    return condensed_probe(probe, lost=min(0.5 * settings.probe.coherence.error, 0.4))
+
+
+def _members(made: Simulation, settings: SimulationSettings, path: Path) -> Iterator[Member]:
+    """Every member of the series; without one, the experiment itself."""
+    series, lens = settings.series, made.experiment.probe.aberrations
+    if series.defoci:
+        for number, defocus in enumerate(series.defoci):
+            probe = made.experiment.probe.replace(aberrations=lens.replace(C10=0.0 * lens.C10 - defocus))
+            yield Member(_numbered(path, number), made.experiment.replace(probe=probe), None, number)
+        return
+    if series.depths:
+        whole = slice_count(made.experiment)
+        thickness = float(np.asarray(made.built.structure.cell)[0]) / whole
+        counts = sorted({min(max(1, round(depth / thickness)), whole) for depth in series.depths} | {whole})
+        for number, depth in enumerate(counts):
+            yield Member(_numbered(path, number), made.experiment, depth, number)
+        return
+    yield Member(path, made.experiment)
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}.{number:03d}{path.suffix}")
+
+
+def _write_member(member: Member, made: Simulation, settings: SimulationSettings) -> tuple[list[Path], Path | None]:
+    """Compute and write one member of the series."""
+    order, shape = stored_order(member.experiment.scan)
+    values, counts = _recorded(member, made, settings, order)
+    if counts is not None:
+        counts = counts.reshape(-1, shape[-1], *counts.shape[1:])
+    unit = "1" if electrons_of_pattern(settings) is None else "electron"
+    raster = member.experiment.scan.shape is not None
+    spectra = {}
+    if settings.spectrum is not None:
+        found, maps = _spectra(member, made, settings, order)
+        values = values | maps
+        spectra = {"EELS": recorded_spectra(found, shape, raster, settings)}
+    images = named_images(values, shape, raster, settings, unit)
+    recording = recording_of(member.experiment, settings, counts, made.detector, order)
+    dataset = Dataset(replace(recording, conditions=_deep(recording.conditions, member, made)), images, spectra)
+    truth = truth_of(member.experiment, made.built.structure, settings)
+    return write_files(member.path, dataset, truth, settings)
+
+
+def _deep(conditions: Conditions, member: Member, made: Simulation) -> Conditions:
+    """The conditions with the depth that the beam went through."""
+    depth = float(np.asarray(made.built.structure.cell)[0])
+    if member.depth is not None:
+        depth *= member.depth / slice_count(member.experiment)
+    return replace(conditions, thickness=depth)
+
+
+def _recorded(
+    member: Member, made: Simulation, settings: SimulationSettings, order: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """Recorded values of all detectors and, where there is a pixelated one, counts [pattern ky kx], in stored order."""
+    electrons, camera = electrons_of_pattern(settings), build_camera(settings)
+    weights: dict[str, np.ndarray] = {}
+    counts = None
+    if made.detector is not None:
+        weights = virtual_weights(settings, made.detector.shape)
+        counts = _room((len(order), *made.detector.shape), counts_dtype(electrons, camera), member.path)
+    parts: list[dict[str, np.ndarray]] = []
+    for where, values in _blocks(member, made, settings, order):
+        values = dict(values)
+        seed = [settings.seed, 2, member.number, where.start]
+        found = noisy_values({n: v for n, v in values.items() if n != PATTERNS}, electrons, [*seed, 1])
+        if counts is not None:
+            counts[where] = centred(noisy_patterns(values[PATTERNS], electrons, camera, seed))
+            found |= pattern_images(counts[where], weights)
+        parts.append(found)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, counts
+
+
+def _spectra(
+    member: Member, made: Simulation, settings: SimulationSettings, order: np.ndarray
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Recorded spectra [pattern energy] and maps of the edges [pattern], in stored order."""
+    assert settings.spectrum is not None
+    assert isinstance(made.planned.propagation, Diffraction)
+    electrons = electrons_of_pattern(settings)
+    experiment = _in_order(member, settings, order).replace(detectors={})
+    simulator = SpectrumImage(made.planned.propagation, settings.spectrum.window)
+    run = jax.jit(lambda e, index: simulator.signals(e, index))
     parts = []
-    for index in _blocks(made):
-        padded = np.pad(index, (0, min(BLOCK, made.experiment.scan.positions.shape[0]) - len(index)), mode="edge")
-        mean = np.asarray(expected(made.experiment, padded))[: len(index)]
-        parts.append(mean if electrons is None else random.poisson(electrons * mean))
-    counts = centred(np.concatenate(parts))
-    shaped = counts.reshape(*settings.scan.shape, *counts.shape[1:])
-    if electrons is None:
-        return shaped.astype(np.float32)
-    return shaped.astype(np.uint8 if shaped.max() < 256 else np.uint16 if shaped.max() < 65536 else np.uint32)
+    for where, (spectra, maps) in in_blocks(lambda index: run(experiment, index), len(order), made.planned.block):
+        seed = [settings.seed, 3, member.number, where.start]
+        parts.append(noisy_values({"": spectra, **maps}, electrons, seed))
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return joined.pop(""), joined
 
 
-def simulated_images(made: Simulation, electrons: float | None, settings: SimulationSettings) -> dict[str, Named]:
-    """Images of the annular detectors [scan_y scan_x]."""
-    devices = None if settings.devices == "auto" else settings.devices
-    forward = ScannedImage(Diffraction(limit_transmission=True, execution=plan(devices)))
-    values = jax.jit(lambda experiment: forward(experiment))(made.experiment)
-    random = np.random.default_rng([settings.seed, 3])
-    named = {}
-    for name, value in values.items():
-        image = np.asarray(value, dtype=float).reshape(settings.scan.shape)
-        image = image if electrons is None else random.poisson(electrons * image).astype(float)
-        unit = "1" if electrons is None else "electron"
-        named[name] = Named(image, unit, ("y", "x"), f"{name} image", settings.scan.step)
-    return named
+def _room(shape: tuple[int, ...], dtype: np.dtype, path: Path) -> np.ndarray:
+    """Room for all counts: in the memory where they fit, else in a file that has no name and goes with the process."""
+    if fits(4.0 * float(np.prod(shape)) * dtype.itemsize, memory_at_hand()):
+        return np.empty(shape, dtype)
+    return np.memmap(tempfile.TemporaryFile(dir=path.parent), dtype, "w+", shape=shape)
 
 
-def _recording(counts: np.ndarray, made: Simulation, settings: SimulationSettings) -> Recording:
-    grid = made.experiment.probe.grid
-    bin = 1 if settings.detector.pixelated is None else settings.detector.pixelated.bin
-    sampling = grid.angular_sampling(wavelength(settings.probe.energy))
-    return Recording(
-        counts=counts,
-        energy=settings.probe.energy,
-        scan_step=settings.scan.step,
-        detector_sampling=(bin * sampling[0], bin * sampling[1]),
-        semiangle=settings.probe.semiangle,
-        electrons_per_count=1.0,
-        metadata={"simulated": True, "seed": settings.seed},
-    )
+def _in_order(member: Member, settings: SimulationSettings, order: np.ndarray) -> Experiment:
+    """The experiment with its probes in stored order, all displacements in the positions, the probe in few modes."""
+    positions = np.asarray(probe_positions(member.experiment.scan))[order]
+    probe = _condensed(member.experiment.probe, settings)
+    return member.experiment.replace(probe=probe, scan=make_scan(positions))
 
 
-def _truth(made: Simulation, settings: SimulationSettings) -> Result:
-    """Projected phase, positions and aberrations, under the names of a reconstruction."""
-    experiment = made.experiment
-    thing, scan = experiment.specimen, np.asarray(experiment.scan.positions)
-    phase = interaction_parameter(settings.probe.energy) * np.asarray(thing.values)
-    shown = phase.sum(axis=0, keepdims=True)
-    named = {
-        "object_phase": Named(shown, "rad", ("slice", "y", "x"), "True projected phase", (1.0, *thing.grid.sampling)),
-        "position_y": Named(scan[:, 0], "Å", ("pattern",), "True position along y"),
-        "position_x": Named(scan[:, 1], "Å", ("pattern",), "True position along x"),
-        "aberration_C10": Named(np.asarray(experiment.probe.aberrations.C10), "Å", (), "True C10 at the entrance"),
-        "specimen_depth": Named(np.asarray(made.structure.cell)[0], "Å", (), "Depth of the cell along the beam"),
-        "atom_position": Named(np.asarray(made.structure.positions), "Å", ("atom", "axis"), "Atoms (z, y, x)"),
-        "atom_number": Named(np.asarray(made.structure.numbers), "1", ("atom",), "Atomic numbers"),
-    }
-    for name in NAMES:
-        value = np.asarray(getattr(experiment.probe.aberrations, name))
-        if name != "C10" and float(value) != 0.0:
-            named[f"aberration_{name}"] = Named(value, "Å", (), f"True {name}")
-    return Result("simulation", named, status="true values of a simulation")
+def _blocks(
+    member: Member, made: Simulation, settings: SimulationSettings, order: np.ndarray
+) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
+    """Expected values of every signal for one electron a pattern, block after block, in stored order."""
+    experiment = with_variances(_in_order(member, settings, order), electrons_of_pattern(settings) is not None)
+    propagation, block = made.planned.propagation, made.planned.block
+    simulator: Any = ScannedImage(propagation) if made.detector is None else Signals(propagation)
+    if settings.specimen.absorption:
+        simulator = make_thermal_image(member.experiment.detectors, experiment.specimen, propagation)  # type: ignore[arg-type]
+    if member.depth is None:
+        yield from simulate_in_blocks(simulator, experiment, block)
+        return
+    depth = (member.depth,)
+    run = jax.jit(lambda e, index: jax.tree.map(lambda a: a[0], thickness_series(simulator, e, depth, index)))
+    yield from in_blocks(lambda index: run(experiment, index), len(order), block)

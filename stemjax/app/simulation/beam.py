@@ -1,0 +1,151 @@
+"""The beam of a simulation and its path over the specimen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from stemjax.app.simulation.beam_settings import CoherenceSettings, PlateSettings, ProbeSettings, ScanSettings
+from stemjax.app.simulation.settings import SimulationSettings
+from stemjax.core.errors import InputError
+from stemjax.core.grid import Grid
+from stemjax.core.typing import real
+from stemjax.optics.aberrations import make_aberrations
+from stemjax.optics.coherence import Coherence, make_coherence
+from stemjax.optics.distortion import (
+    coil_matrix,
+    line_jitter,
+    random_walk,
+    with_coils,
+    with_drift,
+    with_jitter,
+    with_walk,
+)
+from stemjax.optics.plates import (
+    make_gaussian_plate,
+    make_hollow_cone_plate,
+    make_ring_plate,
+    make_vortex_plate,
+    read_array_plate,
+)
+from stemjax.optics.probe import Probe, make_probe
+from stemjax.optics.scan import Scan, make_raster
+from stemjax.optics.scan_paths import make_hilbert, make_serpentine, make_spiral
+from stemjax.optics.scan_points import make_random, make_sparse, uniform_pixels
+from stemjax.optics.scan_series import make_series, make_series_rotated
+from stemjax.optics.window import check_window
+from stemjax.problems.ptychography.aberration_settings import lens_coefficients
+
+WALK_KNOTS = 64
+"""Knots of a random-walk drift in a frame."""
+
+
+def build_probe(beam: ProbeSettings, grid: Grid) -> Probe:
+    """The probe of a configuration on a grid that must hold it."""
+    probe = make_probe(
+        grid,
+        energy=beam.energy,
+        semiangle=beam.semiangle,
+        aberrations=make_aberrations({"C10": -beam.defocus, **lens_coefficients(beam.aberrations)}),
+        plate=None if beam.plate is None else _plate(beam.plate, beam.semiangle),
+        coherence=None if beam.coherence is None else _coherence(beam.coherence, beam),
+    )
+    check_window(probe, lost=0.05)
+    return probe
+
+
+def _plate(choice: PlateSettings, semiangle: float) -> Any:
+    if choice.vortex is not None:
+        return make_vortex_plate(choice.vortex)
+    if choice.hollow is not None:
+        return make_hollow_cone_plate(choice.hollow)
+    if choice.gaussian is not None:
+        return make_gaussian_plate(choice.gaussian)
+    if choice.rings is not None:
+        return make_ring_plate(choice.rings)
+    size = np.load(choice.file or "", allow_pickle=False, mmap_mode="r").shape
+    return read_array_plate(choice.file or "", tuple(2.0 * semiangle / n for n in size))
+
+
+def _coherence(choice: CoherenceSettings, beam: ProbeSettings) -> Coherence:
+    return make_coherence(
+        beam.energy,
+        beam.semiangle,
+        source_size=choice.source_size,
+        chromatic=choice.chromatic,
+        energy_spread=choice.energy_spread,
+        voltage_instability=choice.voltage_instability,
+        current_instability=choice.current_instability,
+        error=choice.error,
+    )
+
+
+def build_scan(settings: SimulationSettings, grid: Grid) -> Scan:
+    """The path of the probe about the middle of the cell, with its errors."""
+    choice, scan = settings.scan, nominal_scan(settings, grid)
+    places = np.asarray(scan.positions, float)
+    random = np.random.default_rng([settings.seed, 1])
+    places = places + choice.position_error * random.standard_normal(places.shape)
+    return _distorted(_moved(scan, places), choice, settings.seed)
+
+
+def _moved(scan: Scan, places: np.ndarray) -> Scan:
+    return scan.replace(positions=real(places), centre=real(places.mean(axis=0)))
+
+
+def nominal_scan(settings: SimulationSettings, grid: Grid) -> Scan:
+    """The path of the probe as it is set, about the middle of the cell."""
+    choice = settings.scan
+    if choice.angles is not None:
+        scan = make_series_rotated(
+            lambda turn: _frame(choice, choice.rotation + turn, settings.seed), choice.angles, pause=choice.frame_pause
+        )
+    else:
+        scan = _frame(choice, choice.rotation, settings.seed)
+        if choice.frames > 1:
+            scan = make_series(scan, choice.frames, pause=choice.frame_pause)
+    places = np.asarray(scan.positions, float)
+    return _moved(scan, places - places.mean(axis=0) + 0.5 * np.array(grid.extent))
+
+
+def _frame(choice: ScanSettings, rotation: float, seed: int) -> Scan:
+    """One frame of the path, about anywhere."""
+    shape, step, dwell = choice.shape, choice.step, choice.dwell
+    extent = (shape[0] * step[0], shape[1] * step[1])
+    points = choice.points or shape[0] * shape[1]
+    if choice.path == "raster":
+        return make_raster(shape, step, rotation=rotation, dwell=dwell, flyback=choice.flyback)
+    if choice.path == "serpentine":
+        return make_serpentine(shape, step, rotation=rotation, dwell=dwell, turn=choice.flyback)
+    if choice.path == "hilbert":
+        if shape[0] != shape[1]:
+            raise InputError(f"scan.path = hilbert fills squares; give scan.shape: [{shape[0]}, {shape[0]}]")
+        return make_hilbert(shape[0], step, rotation=rotation, dwell=dwell)
+    if choice.path == "spiral":
+        return make_spiral(points, 0.5 * min(extent), rotation=rotation, dwell=dwell)
+    if choice.path == "random":
+        return make_random(points, extent, seed=seed, rotation=rotation, dwell=dwell)
+    pixels = uniform_pixels(shape, choice.points or max(1, points // 4), seed=seed)
+    return make_sparse(shape, step, pixels, rotation=rotation, dwell=dwell, flyback=choice.flyback)
+
+
+def _distorted(scan: Scan, choice: ScanSettings, seed: int) -> Scan:
+    """The scan with the errors of coils and stage as leaves."""
+    walk_key, line_key = jax.random.split(jax.random.key(seed))
+    if choice.scale != (1.0, 1.0) or choice.shear:
+        scan = with_coils(scan, coil_matrix(choice.scale, shear=float(np.tan(np.radians(choice.shear)))))
+    if any(choice.drift):
+        scan = with_drift(scan, choice.drift)
+    if choice.drift_walk:
+        frames = scan.shape[0] if scan.shape is not None and len(scan.shape) == 3 else 1
+        last = float(np.asarray(scan.times)[-1])
+        knots = np.linspace(0.0, max(last, 1e-9), WALK_KNOTS * frames)
+        scan = with_walk(scan, random_walk(walk_key, knots, choice.drift_walk), knots)
+    if choice.jitter:
+        lines = 1 + int(np.max(scan.line.values)) if scan.line is not None else 0
+        if not lines:
+            raise InputError(f"scan.jitter moves lines, and a {choice.path} path has none; drop it")
+        scan = with_jitter(scan, line_jitter(line_key, lines, choice.jitter))
+    return scan
