@@ -18,7 +18,7 @@ _HOME = {
     "core.executor": ("Execution", "plan"),
     "core.grid": ("Grid", "make_grid"),
     "core.paths": ("leaves", "replace", "select"),
-    "detect.annular": ("AnnularDetector", "make_annular_detector"),
+    "detect.annular": ("AnnularDetector", "annular_response", "check_detectors", "make_annular_detector"),
     "detect.camera": ("Camera", "make_camera"),
     "detect.integration": (
         "charge_density",
@@ -38,10 +38,11 @@ _HOME = {
         "second_moments",
     ),
     "detect.noise": ("Amplitude", "Gaussian", "Poisson"),
-    "detect.pixelated": ("PixelatedDetector", "make_pixelated_detector"),
+    "detect.pixelated": ("PixelatedDetector", "centred", "make_pixelated_detector"),
     "detect.point_spread": ("PointSpread", "make_point_spread"),
     "detect.quantitative": (
         "Calibration",
+        "active_area",
         "beam_electrons",
         "calibrate",
         "counts_of",
@@ -56,6 +57,7 @@ _HOME = {
         "make_measured_detector",
         "make_response_map",
         "read_detector_image",
+        "ring_geometry",
     ),
     "detect.segmented": (
         "SegmentedDetector",
@@ -145,7 +147,10 @@ _HOME = {
     "scatter.multislice": ("multislice",),
     "scatter.prism": ("scattering_matrix", "waves_at_depths"),
     "scatter.propagator": ("exact_propagator", "fresnel_propagator"),
-    "specimen.absorption": ("absorptive_factor", "thermal_detector_factor", "thermal_detector_potential"),
+    "core.fourier": ("band_limit", "fourier_shift"),
+    "specimen.absorption": ("absorptive_factor", "mean_wave", "thermal_detector_factor", "thermal_detector_potential"),
+    "specimen.amorphous": ("amorphous_film",),
+    "specimen.assemblies": ("dope", "stacked", "vacancies"),
     "specimen.atomic": (
         "AtomicSpecimen",
         "make_atomic_specimen",
@@ -163,7 +168,10 @@ _HOME = {
         "make_field_object",
         "separated_phases",
     ),
+    "specimen.grains": ("grain_boundary",),
     "specimen.objects": ("PixelatedObject", "PotentialObject", "make_object", "make_potential_object"),
+    "specimen.occupation": ("draw_occupation", "shared_sites"),
+    "specimen.particles": ("nanoparticle", "nanoparticle_on_film"),
     "specimen.potential": ("Potential", "cell_grid", "project_factors", "project_potential"),
     "specimen.repeated": ("RepeatedObject", "make_repeated"),
     "specimen.structure": (

@@ -9,8 +9,28 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-AXES = {"pattern", "slice", "mode", "ny", "nx", "ky", "kx", "atom", "energy", "draw", "axis", "batch", "step", "steps"}
-UNITS = {"Å", "mrad", "rad", "eV", "electron", "degree", "pixel"}
+AXES = {
+    "beam",
+    "probe",
+    "shape",
+    "signal",
+    "radius",
+    "pattern",
+    "slice",
+    "mode",
+    "ny",
+    "nx",
+    "ky",
+    "kx",
+    "atom",
+    "energy",
+    "draw",
+    "axis",
+    "batch",
+    "step",
+    "steps",
+}
+UNITS = {"Å", "mrad", "rad", "eV", "electron", "degree", "pixel", "count", "pA", "µs", "s", "K", "V", "T"}
 
 
 def test_every_name_is_defined():
@@ -49,6 +69,6 @@ def test_files_stay_small(path):
 
 def test_no_file_holds_a_path_of_a_machine_or_executes_data():
     forbidden = re.compile(r"/work/|/root/|/home/\w|pickle\.load|\beval\(|yaml\.load\(|allow_pickle=True")
-    for path in [*ROOT.glob("stemjax/**/*.py"), *ROOT.glob("configs/*"), *ROOT.glob("docs/**/*.md")]:
+    for path in [*ROOT.glob("stemjax/**/*.py"), *ROOT.glob("configs/**/*.*"), *ROOT.glob("docs/**/*.md")]:
         hit = forbidden.search(path.read_text())
         assert hit is None, f"{path.relative_to(ROOT)}: {hit[0]}"

@@ -20,9 +20,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import stemjax as sj
-from stemjax.forward.recording import Conditions, Dataset, RecordedImage, electrons
-from stemjax.io import PatternStream, read_truth, write_dataset, write_emd, write_hyperspy
-from stemjax.optics.distortion import with_drift
 
 ENERGY, SEMIANGLE = 80e3, 25.0  # eV, mrad
 SHAPE, STEP = (24, 24), (0.4, 0.4)  # Å
@@ -38,9 +35,9 @@ def experiment() -> sj.Experiment:
     potential = jax.jit(lambda s: sj.project_potential(s, grid, 1))(structure)
     specimen = sj.make_potential_object(potential.values, float(structure.cell[0]), grid)
     probe = sj.make_probe(grid, energy=ENERGY, semiangle=SEMIANGLE, aberrations=sj.make_aberrations(C10=-20.0))
-    scan = with_drift(sj.make_raster(SHAPE, STEP, origin=(2.0, 2.0), dwell=DWELL, flyback=FLYBACK), DRIFT)
+    scan = sj.with_drift(sj.make_raster(SHAPE, STEP, origin=(2.0, 2.0), dwell=DWELL, flyback=FLYBACK), DRIFT)
     detectors = {name: sj.make_annular_detector(*ring) for name, ring in RINGS.items()}
-    return sj.make_experiment(probe, specimen, scan, dose=electrons(CURRENT, DWELL), detectors=detectors)
+    return sj.make_experiment(probe, specimen, scan, dose=sj.electrons(CURRENT, DWELL), detectors=detectors)
 
 
 def patterns(made: sj.Experiment, detector: sj.PixelatedDetector, seed: int = 0) -> Iterator[np.ndarray]:
@@ -61,18 +58,20 @@ def vacuum_probe(made: sj.Experiment, detector: sj.PixelatedDetector) -> np.ndar
     return np.fft.fftshift(np.asarray(found[0]))
 
 
-def session(made: sj.Experiment, detector: sj.PixelatedDetector) -> Dataset:
+def session(made: sj.Experiment, detector: sj.PixelatedDetector) -> sj.Dataset:
     """Images in memory, patterns as a stream, and what an operator knows: positions as set, not as drifted."""
     images = jax.jit(sj.ScannedImage(sj.Diffraction(limit_transmission=True)))(made)
     random = np.random.default_rng(1)
     recorded = {
-        name: RecordedImage(random.poisson(np.asarray(value)).reshape(SHAPE), STEP, RINGS[name], long_name=name.upper())
+        name: sj.RecordedImage(
+            random.poisson(np.asarray(value)).reshape(SHAPE), STEP, RINGS[name], long_name=name.upper()
+        )
         for name, value in images.items()
     }
     sampling = made.probe.grid.angular_sampling(sj.wavelength(ENERGY))
     shape = np.shape(vacuum_probe(made, detector))
     recording = sj.Recording(
-        PatternStream(patterns(made, detector), (*SHAPE, *shape), np.dtype("uint16")),
+        sj.PatternStream(patterns(made, detector), (*SHAPE, *shape), np.dtype("uint16")),
         energy=ENERGY,
         scan_step=STEP,
         detector_sampling=(float(sampling[0]), float(sampling[1])),
@@ -80,9 +79,9 @@ def session(made: sj.Experiment, detector: sj.PixelatedDetector) -> Dataset:
         defocus=20.0,
         scan_rotation=0.0,
         electrons_per_count=1.0,
-        conditions=Conditions(
+        conditions=sj.Conditions(
             beam_current=CURRENT,
-            dose=electrons(CURRENT, DWELL),
+            dose=sj.electrons(CURRENT, DWELL),
             dwell_time=DWELL,
             flyback_time=FLYBACK,
             times=np.asarray(made.scan.times, float),
@@ -94,7 +93,7 @@ def session(made: sj.Experiment, detector: sj.PixelatedDetector) -> Dataset:
             licence="CC0-1.0",
         ),
     )
-    return Dataset(recording, recorded)
+    return sj.Dataset(recording, recorded)
 
 
 def show(entries: dict, indent: str = "  ") -> None:
@@ -107,7 +106,7 @@ def show(entries: dict, indent: str = "  ") -> None:
             print(f"{indent}{name}: {value}")
 
 
-def draw(dataset: Dataset, path: str) -> None:
+def draw(dataset: sj.Dataset, path: str) -> None:
     """Images and the vacuum probe."""
     probe, sampling = dataset.recording.conditions.vacuum_probe, dataset.recording.detector_sampling
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), constrained_layout=True)
@@ -149,14 +148,14 @@ def main() -> None:
         folder = Path(arguments.folder or temporary)
         folder.mkdir(parents=True, exist_ok=True)
         paths = {ending: folder / f"scan.{ending}" for ending in ("h5", "emd", "hspy")}
-        apart = write_dataset(paths["h5"], session(made, detector), truth=truth)
-        write_emd(paths["emd"], session(made, detector))
-        write_hyperspy(paths["hspy"], session(made, detector))
+        apart = sj.write_dataset(paths["h5"], session(made, detector), truth=truth)
+        sj.write_emd(paths["emd"], session(made, detector))
+        sj.write_hyperspy(paths["hspy"], session(made, detector))
         for path in paths.values():
             print(f"\n{path.name}")
             found = sj.describe_file(path)
             show({k: found[k] for k in found if k not in ("path", "units", "condition_units", "metadata")})
-        print(f"\n{apart.name}: {', '.join(read_truth(apart))}")
+        print(f"\n{apart.name}: {', '.join(sj.read_truth(apart))}")
         compare([sj.read_recording(path) for path in paths.values()])
     draw(session(made, detector), arguments.output)
     print(f"{time.perf_counter() - start:.1f} s; figure in {arguments.output}")

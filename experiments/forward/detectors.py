@@ -20,15 +20,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import stemjax as sj
-from stemjax.detect.annular import annular_response, check_detectors
-from stemjax.detect.camera import make_camera
-from stemjax.detect.integration import charge_density, integrated_phase_periodic
-from stemjax.detect.moments import deflection, make_moment_detector
-from stemjax.detect.pixelated import centred
-from stemjax.detect.point_spread import make_point_spread
-from stemjax.detect.quantitative import active_area, calibrate
-from stemjax.detect.response_map import make_measured_detector, make_response_map, read_detector_image, ring_geometry
-from stemjax.detect.segmented import make_quadrant_detector, make_segmented_detector, segment_deflection
 
 ENERGY, SEMIANGLE = 80e3, 25.0  # eV, mrad
 POINTS = 32  # of the raster over MoS2, along each axis
@@ -53,12 +44,12 @@ def phase_contrast(made: sj.Experiment) -> dict[str, np.ndarray]:
     grid = made.probe.grid
     forward = sj.Diffraction(limit=None, execution=sj.plan())
     patterns = jax.jit(lambda e: forward(e))(made)
-    quadrants = make_quadrant_detector(0.0, 60.0)
-    moments = jnp.einsum("cyx,nyx->cn", make_moment_detector().response(grid, ENERGY), patterns)
+    quadrants = sj.make_quadrant_detector(0.0, 60.0)
+    moments = jnp.einsum("cyx,nyx->cn", sj.make_moment_detector().response(grid, ENERGY), patterns)
     signals = jnp.einsum("cyx,nyx->cn", quadrants.response(grid, ENERGY), patterns)
     shape, step = (POINTS, POINTS), (grid.extent[0] / POINTS, grid.extent[1] / POINTS)
-    com = deflection(moments, patterns.sum(axis=(1, 2))).reshape(2, *shape)
-    dpc = segment_deflection(signals, quadrants, SEMIANGLE).reshape(2, *shape)
+    com = sj.deflection(moments, patterns.sum(axis=(1, 2))).reshape(2, *shape)
+    dpc = sj.segment_deflection(signals, quadrants, SEMIANGLE).reshape(2, *shape)
     intensity = np.abs(np.fft.ifft2(np.asarray(sj.probe_waves(made.probe))[0], norm="ortho")) ** 2
     phase = np.fft.fft2(np.asarray(made.specimen.phase)[0])
     seen = np.fft.ifft2(phase * np.conj(np.fft.fft2(intensity))).real
@@ -69,9 +60,9 @@ def phase_contrast(made: sj.Experiment) -> dict[str, np.ndarray]:
     return {
         "com": np.asarray(com),
         "dpc": np.asarray(dpc),
-        "icom": np.asarray(integrated_phase_periodic(com, step, ENERGY)),
+        "icom": np.asarray(sj.integrated_phase_periodic(com, step, ENERGY)),
         "truth": truth - truth.mean(),
-        "charge": np.asarray(charge_density(com, step, ENERGY, periodic=True)),
+        "charge": np.asarray(sj.charge_density(com, step, ENERGY, periodic=True)),
         "pattern": np.asarray(patterns[POINTS // 2]),
     }
 
@@ -81,7 +72,7 @@ def detector_image() -> tuple[np.ndarray, str]:
     folder = Path(os.environ.get("STEMJAX_DATA", "../shared/data"))
     path = folder / "detector-adf" / "example_detector_image.hspy"
     if path.is_file():
-        return read_detector_image(path), "measured"
+        return sj.read_detector_image(path), "measured"
     y, x = np.mgrid[-200:201, -200:201]
     ring = (np.hypot(y, x) > 26) & (np.hypot(y, x) < 160)
     shadow = 0.6 * np.exp(-((x - 40) ** 2) / 600 - y**2 / 300)
@@ -104,13 +95,13 @@ def crystal(seed: int) -> sj.Experiment:
 def uneven(image: np.ndarray) -> tuple[dict[str, np.ndarray], sj.Grid]:
     """HAADF with the measured and with an even response of the same shape, and the grid of the response."""
     made = crystal(0)
-    active = active_area(image)
-    scale = INNER / ring_geometry(active).inner
+    active = sj.active_area(image)
+    scale = INNER / sj.ring_geometry(active).inner
     detectors = {
-        "measured": make_response_map(image, scale, samples=2),
-        "even": make_measured_detector(active, scale, samples=2),
+        "measured": sj.make_response_map(image, scale, samples=2),
+        "even": sj.make_measured_detector(active, scale, samples=2),
     }
-    check_detectors(detectors, made.probe.grid, made.probe.energy)
+    sj.check_detectors(detectors, made.probe.grid, made.probe.energy)
     run = sj.ScannedImage(sj.Diffraction(execution=sj.plan()))
     image_of = jax.jit(lambda e: run(e))
     seen = [image_of(crystal(seed).replace(detectors=detectors)) for seed in range(CONFIGURATIONS)]
@@ -122,8 +113,8 @@ def uneven(image: np.ndarray) -> tuple[dict[str, np.ndarray], sj.Grid]:
 
 def recorded(pattern: np.ndarray) -> dict[str, np.ndarray]:
     """A pattern through a camera: expected, collected, one sample; and many counts of one mean against the score."""
-    camera = make_camera(
-        gain=10.0, dark=50.0, readout=2.5, blur=make_point_spread(0.7, tail=0.05, tail_rms=6.0), saturation=130.0
+    camera = sj.make_camera(
+        gain=10.0, dark=50.0, readout=2.5, blur=sj.make_point_spread(0.7, tail=0.05, tail_rms=6.0), saturation=130.0
     )
     collected = camera.collect(600.0 * jnp.asarray(pattern))
     counts = camera.sample(jax.random.key(0), collected)
@@ -163,7 +154,7 @@ def cut(pattern: np.ndarray, grid: sj.Grid, energy: float, reach: float) -> tupl
     step = grid.angular_sampling(sj.wavelength(energy))
     half = [min(int(reach / s), n // 2 - 1) for s, n in zip(step, grid.shape, strict=True)]
     rows, columns = (slice(n // 2 - h, n // 2 + h + 1) for n, h in zip(grid.shape, half, strict=True))
-    return centred(pattern)[rows, columns], ((half[0] + 0.5) * step[0], (half[1] + 0.5) * step[1])
+    return sj.centred(pattern)[rows, columns], ((half[0] + 0.5) * step[0], (half[1] + 0.5) * step[1])
 
 
 def draw(path: str, made: sj.Experiment, thin: dict, thick: sj.Grid, haadf: dict, camera: dict, kind: str) -> None:
@@ -173,14 +164,14 @@ def draw(path: str, made: sj.Experiment, thin: dict, thick: sj.Grid, haadf: dict
     angles = {"unit": "mrad", "centre": True}
     lengths = {"unit": "Å", "centre": False}
     ring = sj.make_annular_detector(40.0, 80.0, soft=True).response(grid, ENERGY)
-    segments = make_segmented_detector([0.0, 20.0, 40.0, 60.0], (1, 4, 8), rotation=15.0).response(grid, ENERGY)
+    segments = sj.make_segmented_detector([0.0, 20.0, 40.0, 60.0], (1, 4, 8), rotation=15.0).response(grid, ENERGY)
     names = jnp.einsum("cyx,c->yx", segments, jnp.arange(1.0, len(segments) + 1))
     view, half = cut(np.asarray(ring), grid, ENERGY, 100.0)
     show(figure, axes[0, 0], view, half, "annular, 40 to 80 mrad", label="weight", cmap="gray", **angles)
     view, half = cut(np.where(np.asarray(names) > 0, names, np.nan), grid, ENERGY, 70.0)
     title = "segmented: 1 + 4 + 8, turned by 15°"
     show(figure, axes[0, 1], view, half, title, label="channel + 1", cmap="tab20", **angles)
-    moment = make_moment_detector(60.0).response(grid, ENERGY)[1]
+    moment = sj.make_moment_detector(60.0).response(grid, ENERGY)[1]
     view, half = cut(np.asarray(moment), grid, ENERGY, 70.0)
     show(figure, axes[0, 2], view, half, "first moment along x", label="weight [mrad]", cmap="RdBu_r", **angles)
     view, half = cut(haadf["response"], thick, 200e3, 255.0)
@@ -230,11 +221,11 @@ def main() -> None:
     print(f"quadrant DPC against the centre of mass on MoS2: slope {slope:.2f}, "
           f"correlation {np.corrcoef(thin['dpc'].ravel(), thin['com'].ravel())[0, 1]:.3f}")  # fmt: skip
     grid = made.probe.grid
-    sectors = make_segmented_detector([10.0, 60.0], 6, rotation=11.0, soft=True).response(grid, ENERGY).sum(axis=0)
-    ring = annular_response(sj.make_annular_detector(10.0, 60.0, soft=True), grid, ENERGY)
+    sectors = sj.make_segmented_detector([10.0, 60.0], 6, rotation=11.0, soft=True).response(grid, ENERGY).sum(axis=0)
+    ring = sj.annular_response(sj.make_annular_detector(10.0, 60.0, soft=True), grid, ENERGY)
     print(f"six soft sectors against their ring: largest difference {float(jnp.abs(sectors - ring).max()):.1e}")
     image, kind = detector_image()
-    levels = calibrate(image)
+    levels = sj.calibrate(image)
     dark, active = (f"{float(a):.0f} ± {float(b):.1f}" for a, b in (
         (levels.dark, levels.dark_error), (levels.active, levels.active_error)))  # fmt: skip
     print(f"{kind} detector: dark {dark}, active {active} counts, uneven by {100 * float(levels.spread):.1f} %")

@@ -15,10 +15,6 @@ import jax
 import numpy as np
 
 import stemjax as sj
-from stemjax.forward.planner import choose_propagation
-from stemjax.forward.prism import Prism
-from stemjax.forward.series import focal_series, thickness_series
-from stemjax.specimen.repeated import make_repeated
 
 SRTIO3 = ((38, 0.0, 0.0, 0.0), (22, 0.5, 0.5, 0.5), (8, 0.5, 0.5, 0.0), (8, 0.5, 0.0, 0.5), (8, 0.0, 0.5, 0.5))
 COLUMNS = {"Sr": (0.0, 0.0), "Ti-O": (0.5, 0.5), "O": (0.0, 0.5)}
@@ -50,18 +46,18 @@ def depths():
     places, numbers = crystal(SRTIO3, (A_STO,) * 3, (1, 1, 1))
     cell = specimen(places, numbers, (A_STO,) * 3, pixels, 2)
     tile = sj.make_potential_object(np.tile(cell.values, (layers, 1, 1)), A_STO / 2, cell.grid)
-    whole = make_repeated(tile, repeats)
+    whole = sj.make_repeated(tile, repeats)
     middle = 3 * A_STO
     spots = np.array([[middle + A_STO * y, middle + A_STO * x] for y, x in COLUMNS.values()])
     over = (np.stack(np.meshgrid(np.arange(8), np.arange(8), indexing="ij"), -1).reshape(-1, 2) / 8) * A_STO + middle
     scan = sj.make_scan(np.concatenate([spots, over]))
     probe = sj.make_probe(whole.grid, energy=200e3, semiangle=21.4)
     experiment = sj.make_experiment(probe, whole, scan, detectors={"HAADF": sj.make_annular_detector(50.0, 68.0)})
-    prism = Prism(limit_transmission=True, execution=sj.plan()).fitted(experiment)
+    prism = sj.Prism(limit_transmission=True, execution=sj.plan()).fitted(experiment)
     wanted = tuple(range(4, 2 * layers + 1, 4))
-    haadf = jax.jit(lambda e: thickness_series(sj.ScannedImage(prism), e, wanted, np.arange(3)))(experiment)["HAADF"]
+    haadf = jax.jit(lambda e: sj.thickness_series(sj.ScannedImage(prism), e, wanted, np.arange(3)))(experiment)["HAADF"]
     few = tuple(min(round(20.0 * d / A_STO), 2 * layers) for d in PACBED_DEPTHS)
-    patterns = jax.jit(lambda e: thickness_series(prism, e, few, np.arange(3, 67)).mean(axis=1))(experiment)
+    patterns = jax.jit(lambda e: sj.thickness_series(prism, e, few, np.arange(3, 67)).mean(axis=1))(experiment)
     sampling = whole.grid.angular_sampling(sj.wavelength(200e3))[0]
     return np.array(wanted) * A_STO / 20, np.asarray(haadf), np.fft.fftshift(np.asarray(patterns), (1, 2)), sampling
 
@@ -86,8 +82,8 @@ def sectioning():
             kinds[where] = 83
         thing = specimen(places, kinds, box, pixels, slices)
         made = sj.make_experiment(probe, thing, sj.make_scan([[lateral, lateral]]), detectors=detectors)
-        simulator = sj.ScannedImage(Prism(limit_transmission=True, execution=execution).fitted(made))
-        ring = jax.jit(lambda e, s=simulator: focal_series(s, e, defoci))(made)["ring"]
+        simulator = sj.ScannedImage(sj.Prism(limit_transmission=True, execution=execution).fitted(made))
+        ring = jax.jit(lambda e, s=simulator: sj.focal_series(s, e, defoci))(made)["ring"]
         found.append((None if where is None else places[where, 0], np.asarray(ring)[:, 0]))
     return defoci, [(at, ring - found[0][1]) for at, ring in found[1:]]
 
@@ -106,10 +102,10 @@ def interpolation():
     for factor in (1, *FACTORS):
         window = sj.make_grid(pixels // factor, thing.grid.sampling)
         made = sj.make_experiment(sj.make_probe(window, energy=200e3, semiangle=21.4), thing, scan, detectors=detectors)
-        prism = Prism(interpolation=(factor, factor), limit_transmission=True, execution=execution).fitted(made)
+        prism = sj.Prism(interpolation=(factor, factor), limit_transmission=True, execution=execution).fitted(made)
         images[factor], seconds[factor] = timed(sj.ScannedImage(prism), made)
         if factor == 1:
-            plan = choose_propagation(made, sj.Diffraction(limit_transmission=True, execution=execution))
+            plan = sj.choose_propagation(made, sj.Diffraction(limit_transmission=True, execution=execution))
             _, one = timed(sj.ScannedImage(sj.Diffraction(limit_transmission=True, execution=execution)), made, 40)
     exact = images[1]
     errors = {
@@ -167,21 +163,21 @@ def draw(path, thickness, haadf, pacbed, sampling, defoci, sections, errors, sec
     )
     left.legend(frameon=False, fontsize=8)
     for name, marker in zip(errors, "os", strict=True):
-        middle.loglog(FACTORS, errors[name], marker=marker, label=name)
+        middle.plot(FACTORS, 100 * np.array(errors[name]), marker=marker, label=name)
     middle.set(
         xlabel="interpolation",
-        ylabel="rms error / mean",
+        ylabel="rms error (% of the mean)",
         title="Error against exact PRISM",
         xticks=FACTORS,
         xticklabels=FACTORS,
     )
-    middle.minorticks_off()
+    middle.set_ylim(0, None)
     middle.legend(frameon=False)
-    right.loglog(list(seconds), list(seconds.values()), "o-", color="k", label="PRISM (1: exact)")
+    right.plot(list(seconds), list(seconds.values()), "o-", color="k", label="PRISM (1: exact)")
     right.axhline(multislice, color="C1", ls="--", label="multislice")
     right.set(xlabel="interpolation", ylabel="time of 400 probes (s)", title="144$^2$ pixels, 24 slices",
               xticks=list(seconds), xticklabels=list(seconds))  # fmt: skip
-    right.minorticks_off()
+    right.set_ylim(0, None)
     right.legend(frameon=False)
     figure.savefig(path, dpi=130)
 

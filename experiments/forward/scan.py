@@ -17,10 +17,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import stemjax as sj
-from stemjax.optics.distortion import drift_matrix, line_jitter, random_walk, with_drift, with_jitter, with_walk
-from stemjax.optics.scan_paths import image_order, make_hilbert, make_serpentine, make_spiral
-from stemjax.optics.scan_points import make_sparse, make_sunflower, spaced_pixels
-from stemjax.optics.scan_series import make_pair
 
 SIDE, STEP = 128, 0.15  # pixels, Å
 DWELL, FLYBACK = 10e-6, 200e-6  # s
@@ -68,14 +64,14 @@ def drift_of_pair(pair: sj.Scan, images: np.ndarray, line_time: float) -> np.nda
 
 def show_paths(figure: plt.Figure, axes: list) -> None:
     """Six paths, coloured by time."""
-    pixels = spaced_pixels((24, 24), 2.2, seed=1)
+    pixels = sj.spaced_pixels((24, 24), 2.2, seed=1)
     paths = {
         "raster with flyback": sj.make_raster((12, 12), 1.0, dwell=DWELL, flyback=5 * DWELL),
-        "serpentine": make_serpentine((12, 12), 1.0, rotation=20.0, dwell=DWELL),
-        "Hilbert curve": make_hilbert(16, 0.75, dwell=DWELL),
-        "spiral at constant speed": make_spiral(300, 6.0, dwell=DWELL),
-        "sunflower, constant density": make_sunflower(200, 6.0, dwell=DWELL),
-        f"sparse: {len(pixels)} of 576 pixels": make_sparse((24, 24), 0.5, pixels, dwell=DWELL, flyback=5 * DWELL),
+        "serpentine": sj.make_serpentine((12, 12), 1.0, rotation=20.0, dwell=DWELL),
+        "Hilbert curve": sj.make_hilbert(16, 0.75, dwell=DWELL),
+        "spiral at constant speed": sj.make_spiral(300, 6.0, dwell=DWELL),
+        "sunflower, constant density": sj.make_sunflower(200, 6.0, dwell=DWELL),
+        f"sparse: {len(pixels)} of 576 pixels": sj.make_sparse((24, 24), 0.5, pixels, dwell=DWELL, flyback=5 * DWELL),
     }
     for axis, (name, scan) in zip(axes, paths.items(), strict=True):
         y, x = np.asarray(sj.probe_positions(scan)).T
@@ -122,23 +118,23 @@ def main() -> None:
     start = time.perf_counter()
     print(__doc__)
 
-    pair = make_pair(
+    pair = sj.make_pair(
         lambda angle: sj.make_raster((SIDE, SIDE), STEP, rotation=angle, dwell=DWELL, flyback=FLYBACK), pause=0.01
     )
     frame = sj.make_raster((SIDE, SIDE), STEP, dwell=DWELL, flyback=FLYBACK)
     line_time = SIDE * DWELL + FLYBACK
     knots = np.linspace(0.0, SIDE * line_time, 24)
-    drifting = with_drift(pair, DRIFT)
-    walking = with_walk(frame, random_walk(jax.random.key(3), knots, 2.0), knots)
-    jittering = with_jitter(frame, line_jitter(jax.random.key(4), SIDE, 0.12, 0.3))
+    drifting = sj.with_drift(pair, DRIFT)
+    walking = sj.with_walk(frame, sj.random_walk(jax.random.key(3), knots, 2.0), knots)
+    jittering = sj.with_jitter(frame, sj.line_jitter(jax.random.key(4), SIDE, 0.12, 0.3))
 
     def image(scan: sj.Scan) -> np.ndarray:
-        return lattice(np.asarray(sj.probe_positions(scan), float))[image_order(scan)]
+        return lattice(np.asarray(sj.probe_positions(scan), float))[sj.image_order(scan)]
 
     both = image(drifting)
     found = drift_of_pair(pair, both, line_time)
     error = np.linalg.norm(found - DRIFT) / np.linalg.norm(DRIFT)
-    matrix = np.asarray(drift_matrix(DRIFT, step=STEP, dwell=DWELL, line_time=line_time))
+    matrix = np.asarray(sj.drift_matrix(DRIFT, step=STEP, dwell=DWELL, line_time=line_time))
     print(f"distortion of the frame at 0°:\n{matrix.round(4)}")
     print(f"drift set {DRIFT} Å/s, found from the pair ({found[0]:.3f}, {found[1]:.3f}) Å/s: error {100 * error:.2f} %")
 

@@ -102,7 +102,7 @@ class Camera(struct.PyTreeNode):
         likelihood. Where the camera's own leaves are free, compare values of `log_prob` alone.
         """
         frozen = jax.lax.stop_gradient(self)
-        counts, _, readout = frozen._aligned(counts, jnp.zeros_like(real(counts)))
+        counts, _, readout = frozen._aligned(counts, jnp.zeros_like(counts, dtype=self.gain.dtype))
         # An empty pixel is likeliest without any electron; the logarithm of next to none replaces that of none.
         mean = jnp.maximum(self.law.most_likely(counts, readout)[0], 1e-12)
         value = self.law.log_prob(counts, mean, readout)

@@ -124,32 +124,27 @@ class Mixture:
         number = jnp.maximum((counts - readout.dark) / readout.gain, 0.0)
         square = (readout.noise / readout.gain) ** 2
         start, window = self._start(number), self._window(counts)
-        # The barrier keeps the compiler from working out the weights anew for each of their many uses.
-        weights = jax.lax.optimization_barrier(self._weights(counts, start, readout, jnp.zeros_like(counts)))
+        weights = self._weights(counts, start, readout, jnp.zeros_like(counts))
 
-        def shares(logarithm: Array) -> tuple[Array, Array, Array]:
-            """Probabilities of the numbers in the window, times the second value, and their mean above `start`."""
+        def newton(_step: int, state: tuple[Array, ...]) -> tuple[Array, ...]:
+            """One step, and what is known where it began; all in the loop, whose inputs are worked out only once."""
+            logarithm, mean = state[0], jnp.exp(state[0])
             terms = weights + window * logarithm[None]
-            share = jnp.exp(terms - jnp.max(terms, axis=0, keepdims=True))
+            top = jnp.max(terms, axis=0)
+            share = jnp.exp(terms - top[None])
             total = jnp.sum(share, axis=0)
-            return share, total, jnp.sum(share * window, axis=0) / total
-
-        def newton(_step: int, logarithm: Array) -> Array:
-            mean = jnp.exp(logarithm)
-            share, total, above = shares(logarithm)
-            second = jnp.sum(share * window**2, axis=0) / total - above**2
+            above = jnp.sum(share * window, axis=0) / total
+            off = window - above[None]
+            second, third = (jnp.sum(share * off**power, axis=0) / total for power in (2, 3))
+            gain = top + jnp.log(total) + start * logarithm - mean - weights[0]
             # A step of expectation-maximisation where the curve is not (yet) that of a maximum.
             step = (start + above - mean) / jnp.maximum(mean - second, 0.1 * mean)
-            return logarithm + jnp.clip(step, -1.0, 1.0)
+            return logarithm + jnp.clip(step, -1.0, 1.0), mean, second, third, gain
 
         guess = jnp.log(jnp.maximum(number - 0.5 * square / (number + square), 1e-2))
-        logarithm = jax.lax.fori_loop(0, 5, newton, guess)
-        mean = jnp.exp(logarithm)
-        share, norm, above = shares(logarithm)
-        off = window - above[None]
-        second, third = (jnp.sum(share * off**power, axis=0) / norm for power in (2, 3))
-        total = logsumexp(weights + (start[None] + window) * logarithm[None], axis=0)
-        none = (start == 0) & (weights[0] >= total - mean)
+        state = (guess, *[jnp.zeros_like(guess)] * 4)
+        _, mean, second, third, gain = jax.lax.fori_loop(0, 6, newton, state)
+        none = (start == 0) & (gain <= 0)
         return jnp.where(none, 0.0, mean), (mean - second) / mean**2, (3.0 * second - third - 2.0 * mean) / mean**3
 
     def _window(self, like: Array) -> Array:

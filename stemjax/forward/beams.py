@@ -7,6 +7,7 @@ import numpy as np
 
 from stemjax.core.errors import InputError
 from stemjax.core.grid import Grid
+from stemjax.core.typing import Array
 from stemjax.optics.aberrations import make_aberrations
 from stemjax.optics.electron import wavelength
 from stemjax.optics.probe import SUPPORT, Probe, aperture, probe_waves
@@ -65,11 +66,21 @@ def _support(probe: Probe) -> np.ndarray | None:
         still = probe.replace(aberrations=make_aberrations(), coherence=None)
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(still)):
             return None
-        found = np.asarray(np.abs(probe_waves(still)) > 0).any(axis=0)
+        found = np.asarray(np.abs(_waves(still)) > 0).any(axis=0)
         if probe.pixels is not None:
-            free = aperture(probe.grid, probe.energy, SUPPORT * probe.semiangle, centre=probe.centre, soft=probe.soft)
-            found |= np.asarray(free) > 0
+            found |= np.asarray(_free(still)) > 0
     return np.asarray(found)
+
+
+_waves = jax.jit(probe_waves)
+"""Compiled as a whole: operation by operation it would take seconds."""
+
+
+@jax.jit
+def _free(probe: Probe) -> Array:
+    """Where the probe's free pixels may live [ny nx]."""
+    edge = SUPPORT * probe.semiangle
+    return aperture(probe.grid, probe.energy, edge, centre=probe.centre, soft=probe.soft)
 
 
 def _angle(grid: Grid, energy: float) -> np.ndarray:

@@ -73,7 +73,7 @@ class PropagationPlan:
         blocks = -(-self.probes // self.block)
         lines = [
             f"{chosen.name}: {self.probes} probes in {blocks} block{'s' if blocks > 1 else ''} of {self.block}, "
-            f"{readable(chosen.fixed)} and {readable(self.budget)} allowed ({chosen.remark})"
+            f"at least {readable(chosen.fixed)} of {readable(self.budget)} allowed ({chosen.remark})"
         ]
         for other in others:
             cost = f"{other.work / chosen.work:.3g} times the work" if other.propagation is not None else "not possible"

@@ -19,6 +19,7 @@ from stemjax.core.executor import AXIS, Execution
 from stemjax.core.fourier import band_limit
 from stemjax.core.grid import Grid
 from stemjax.core.typing import Array
+from stemjax.forward.experiment import Experiment
 from stemjax.scatter.prism import scattered_beam
 
 BEAMS_IN_STEP = (2, 64)
@@ -147,11 +148,9 @@ def slice_count(experiment: Experiment) -> int:
     3
     """
 
-    def transmission(specimen: Any) -> Array:
-        at_rest = specimen.configuration(0) if hasattr(specimen, "configuration") else specimen
-        return at_rest.transmission(1e-3)
-
-    return int(jax.eval_shape(transmission, experiment.specimen).shape[0])
+    specimen = experiment.specimen
+    at_rest = specimen.configuration(0) if hasattr(specimen, "configuration") else specimen
+    return int(jax.eval_shape(lambda: at_rest.transmission(1e-3)).shape[0])
 
 
 def slice_work(pixels: float) -> float:

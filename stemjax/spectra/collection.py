@@ -16,7 +16,8 @@ from flax import struct
 
 from stemjax.core.errors import InputError
 from stemjax.core.typing import Annotated, Array, Float, Scalar, real
-from stemjax.spectra.kinematics import Values, least_transfer, momentum_transfer, wavenumber
+from stemjax.optics.electron import PLANCK_LIGHT_SPEED
+from stemjax.spectra.kinematics import Values, least_transfer, lorentz_factor, momentum_transfer, wavenumber
 
 INNER_NODES = 32
 """Nodes over the angles at which the whole incident cone is accepted alike."""
@@ -54,6 +55,30 @@ class Tabulated(struct.PyTreeNode):
     def transfers(self, loss: Annotated[Values, "eV"], energy: Annotated[Scalar, "eV"]) -> Transfers:  # noqa: ARG002
         """The nodes and weights, which are those of the losses they were made for [... node]."""
         return self.nodes
+
+
+class Retarded(struct.PyTreeNode):
+    r"""A collection for edges, with the transverse interaction of a fast electron added.
+
+    .. math:: \mathrm d \ln q^2 \to \mathrm d \ln q^2 \left[ 1 + \left( \frac{v^2}{c^2} - \frac{e}{q^2} \right)
+        \frac{e\, q^2}{(q^2 - e)^2} \right], \qquad e = (E / h c)^2
+
+    in the dipole region, where alone it counts; over all angles it adds −ln(1 − v²/c²) − v²/c². Not for low loss, whose
+    transverse part the medium screens. Source: U. Fano, Phys. Rev. 102 (1956) 385.
+
+    Args:
+        collection: The collection.
+    """
+
+    collection: Accepting
+
+    def transfers(self, loss: Annotated[Values, "eV"], energy: Annotated[Scalar, "eV"]) -> Transfers:
+        """Nodes and weights over momentum transfer [... node]."""
+        squared, across, weight = self.collection.transfers(loss, energy)
+        light = (jnp.asarray(loss)[..., None] / PLANCK_LIGHT_SPEED) ** 2
+        speed = 1.0 - lorentz_factor(energy) ** -2
+        transverse = (speed - light / squared) * light * squared / (squared - light) ** 2
+        return Transfers(squared, across, weight * (1.0 + transverse))
 
 
 class Collection(struct.PyTreeNode):

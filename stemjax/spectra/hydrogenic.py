@@ -90,7 +90,9 @@ def shell_cross_section(
 
 def _gathered(edge: Edge, orbital: str, loss: Array, energy: Scalar, squared: Array, weight: Array) -> Array:
     """dσ/dE of one electron from nodes of momentum transfer."""
-    strength = orbital_strength(edge, orbital, loss[..., None], squared)
+    # Far below the threshold, where nothing counts, the formula has a pole at W = 0.
+    safe = jnp.maximum(loss, 0.5 * edge.lowest)
+    strength = orbital_strength(edge, orbital, safe[..., None], squared)
     scale = 4.0 * np.pi * BOHR_RADIUS**2 * RYDBERG**2 / effective_energy(energy)
     return scale / loss * jnp.sum(strength * weight, axis=-1)
 

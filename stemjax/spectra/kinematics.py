@@ -38,7 +38,7 @@ def effective_energy(energy: Annotated[Scalar, "eV"]) -> Array:
         energy: Beam energy E₀ [eV].
 
     Returns:
-        T [eV]. Source: Egerton, Electron Energy-Loss Spectroscopy in the Electron Microscope, 3rd ed., appendix E.
+        T [eV]. Source: Egerton, Electron Energy-Loss Spectroscopy in the Electron Microscope, 3rd ed., section 3.2.
 
     >>> round(float(effective_energy(100e3)) / 1e3, 2)
     76.79
@@ -66,7 +66,7 @@ def characteristic_angle(loss: Annotated[Values, "eV"], energy: Annotated[Scalar
         energy: Beam energy [eV].
 
     Returns:
-        θ_E [mrad]. Source: Egerton, 3rd ed., Eq. 3.28.
+        θ_E [mrad]. Source: Egerton, 3rd ed., section 3.2.
 
     >>> round(float(characteristic_angle(284.0, 100e3)), 3)
     1.547
@@ -104,7 +104,7 @@ def momentum_transfer(
         angle: Scattering angle θ [mrad]; it broadcasts against `loss`.
 
     Returns:
-        q [1/Å]. Source: Egerton, 3rd ed., Eq. 3.141, without approximation.
+        q [1/Å]. Source: Egerton, 3rd ed., section 3.6, without its approximations.
 
     >>> bool(abs(momentum_transfer(0.0, 100e3, 10.0) / (0.01 * wavenumber(100e3)) - 1) < 1e-4)
     True
@@ -125,7 +125,7 @@ def ridge_angle(loss: Annotated[Values, "eV"], energy: Annotated[Scalar, "eV"]) 
         energy: Beam energy [eV].
 
     Returns:
-        θ_r [mrad]. Source: Egerton, 3rd ed., Eq. 3.132.
+        θ_r [mrad]. Source: Egerton, 3rd ed., section 3.6.
     """
     loss, energy = jnp.asarray(loss), jnp.asarray(energy)
     return 1e3 * jnp.arcsin(jnp.sqrt(loss / energy / (1.0 + (energy - loss) / (2.0 * REST_ENERGY))))

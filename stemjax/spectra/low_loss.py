@@ -8,7 +8,7 @@ r"""Low loss from a dielectric function: volume and surface plasmons of a foil t
         + \frac{1}{\varepsilon} \right] \int \frac{\theta\, p(\theta)}{\theta^2 + \theta_E^2}\, \mathrm d \ln q^2
 
 for n faces, with k₀ = 2π/λ, T = m₀v²/2 and the accepted part p(θ). Non-relativistic in the dielectric response (no
-retardation, no Cherenkov loss); the faces do not feel each other. Source: Egerton, 3rd ed., Eqs. 3.70, 3.84 and 4.26.
+retardation, no Cherenkov loss); the faces do not feel each other. Source: Egerton, 3rd ed., Eq. 4.26.
 """
 
 from __future__ import annotations

@@ -129,8 +129,8 @@ class DispersivePlasmon(struct.PyTreeNode):
     .. math:: E_q = E_p + A \frac{\hbar^2 q^2}{m_0}, \quad \Gamma_q = \Gamma_0 + B \frac{\hbar^2 q^2}{m_0}, \quad
         \mathrm{Im} \frac{-1}{\varepsilon} = \frac{E\, \Gamma_q\, E_p^2}{(E^2 - E_q^2)^2 + (E \Gamma_q)^2}
 
-    with q in rad/Å. A = B = 0 is an excitation that does not disperse. Source: Egerton, 3rd ed., Eq. 3.50 (A ≈ 0.4 for
-    aluminium; the random-phase approximation gives 3 E_F / (5 E_p)).
+    with q in rad/Å. A = B = 0 is an excitation that does not disperse. A ≈ 0.4 for aluminium; the
+    random-phase approximation gives 3 E_F / (5 E_p). Source: Egerton, 3rd ed., section 3.3.
 
     Args:
         plasma: Plasmon energy E_p at q = 0 [eV].

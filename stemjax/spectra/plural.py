@@ -6,7 +6,7 @@ expected number of losses per channel, Σ s = t/λ) and the instrument's line z 
 .. math:: J = z \otimes e^{-t/\lambda} \sum_n \frac{s^{\otimes n}}{n!}, \qquad
     \tilde J = \tilde z \exp(\tilde s - t/\lambda)
 
-Source: Egerton, 3rd ed., Eqs. 4.8-4.10.
+Source: Egerton, 3rd ed., section 4.1.
 """
 
 from __future__ import annotations

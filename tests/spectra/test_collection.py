@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from stemjax.core.errors import InputError
-from stemjax.spectra.collection import cone_overlap, make_collection
-from stemjax.spectra.kinematics import characteristic_angle
+from stemjax.spectra.collection import Retarded, cone_overlap, make_collection
+from stemjax.spectra.kinematics import characteristic_angle, lorentz_factor
 
 
 @jax.jit
@@ -26,7 +26,7 @@ def test_a_parallel_beam_gives_the_logarithm():
 def test_a_cone_gives_the_convolution_of_scheinfein_and_isaacson(alpha, beta):
     """Dipole scattering of a uniform cone into an aperture, ∫ I(θ) over it with their closed form of I(θ).
 
-    I(θ) = ln[(ψ² + √(ψ⁴ + 4 θ² θ_E²)) / (2 θ_E²)] / α², ψ² = α² + θ_E² − θ² (Egerton, 3rd ed., Eq. 4.71).
+    I(θ) = ln[(ψ² + √(ψ⁴ + 4 θ² θ_E²)) / (2 θ_E²)] / α², ψ² = α² + θ_E² − θ² (Egerton, 3rd ed., section 4.5.3).
     """
     loss = 100.0
     wide = float(characteristic_angle(loss, 200e3))
@@ -66,6 +66,15 @@ def test_angles_have_slopes_even_where_the_two_are_equal():
 
 def make_one(alpha, beta):
     return make_collection(1.0).replace(semiangle=beta, convergence=alpha)
+
+
+@pytest.mark.parametrize("beam", [100e3, 300e3])
+def test_retardation_adds_fanos_logarithm(beam):
+    # Over all angles −ln(1 − v²/c²) − v²/c²; an aperture of 100 θ_E holds nearly all of it.
+    wide = make_collection(float(100 * characteristic_angle(300.0, beam)))
+    weight = jax.jit(lambda c: c.transfers(jnp.array(300.0), beam).weight.sum())
+    speed = 1 - float(lorentz_factor(beam)) ** -2
+    assert float(weight(Retarded(wide)) - weight(wide)) == pytest.approx(-np.log1p(-speed) - speed, rel=0.01)
 
 
 @pytest.mark.parametrize("angles", [(0.0, 10.0), (-3.0, 0.0), (20.0, -1.0), (2e4, 0.0)])

@@ -27,7 +27,7 @@ def fine_grid(end=400.0, points=40_001):
 
 
 def test_a_drude_metal_has_the_published_loss_function():
-    # Egerton, 3rd ed., Eq. 3.43.
+    # Egerton, 3rd ed., section 3.3.
     loss = fine_grid(40.0, 401)
     found = jnp.imag(-1 / dielectric_function(ALUMINIUM, loss))
     exact = loss * 0.5 * 15.0**2 / ((loss**2 - 15.0**2) ** 2 + (loss * 0.5) ** 2)
@@ -80,7 +80,7 @@ def test_two_surfaces_are_egertons():
 
 
 def test_aluminium_has_its_plasmons_and_mean_free_path():
-    """Volume plasmon at 15 eV, surface plasmon at 15/√2; λ_p = 2 a0 m0v²/(E_p ln(1 + β²/θ_E²)) (Egerton, Eq. 3.58)."""
+    """Volume plasmon at 15 eV, surface plasmon at 15/√2; λ_p = 2 a0 m0v²/(E_p ln(1 + β²/θ_E²)) (Egerton, 3.3)."""
     loss = fine_grid(60.0, 6001)
     foil = make_low_loss(ALUMINIUM, 1000.0)
     density = jax.jit(lambda: foil.replace(faces=jnp.array(0.0)).density(loss, 100e3, make_collection(10.0)))()

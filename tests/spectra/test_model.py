@@ -53,6 +53,20 @@ def test_a_spectrum_that_begins_at_an_edge_is_a_part_of_the_whole():
     assert np.allclose(counts, all_counts[begin : begin + 460], rtol=1e-6)
 
 
+def test_single_precision_is_good_to_a_part_of_the_dose():
+    exact = np.asarray(EXPECTED(WHOLE))
+    with jax.enable_x64(False):
+        low_loss = make_low_loss(make_drude(15.0, 2.0), 800.0)
+        collection = make_collection(20.0, 10.0)
+        narrow = make_spectrometer(
+            make_energy_axis(-20.0, 0.5, 1000), 200e3, collection, low_loss=low_loss, edges={"C_K": 8.0}
+        )
+        counts = expected_spectrum(narrow, 1e6)
+        assert counts.dtype == jnp.float32
+    assert np.abs(counts - exact).max() < 1e-4 * exact.max()
+    assert np.abs(counts - exact)[600:].max() < 5e-9 * 1e6  # at the edge, far below the zero-loss peak
+
+
 def test_the_edge_holds_its_cross_section():
     # The channel cross-sections of a thin specimen add up to density × σ(β, Δ).
     single = np.asarray(jax.jit(single_scattering)(WHOLE) - jax.jit(single_scattering)(without_edge()))
