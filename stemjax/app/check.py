@@ -10,6 +10,7 @@ from stemjax.app.config import load_config
 from stemjax.app.derived_optics import Optics, depth_of_focus, optics
 from stemjax.app.estimate import epoch_time, machine_memory, memory, memory_trouble, problem_size, processors
 from stemjax.app.progress import duration
+from stemjax.app.simulation.dose import electrons_of_pattern
 from stemjax.app.simulation.settings import SimulationSettings
 from stemjax.app.survey import refuse, survey, suspicions
 from stemjax.core.errors import InputError
@@ -42,15 +43,37 @@ def simulation_table(settings: SimulationSettings) -> Iterator[tuple[str, str]]:
     yield "problem", "simulation"
     yield "wavelength", f"{length:.5f} Å"
     yield "depth of focus", f"{depth_of_focus(length, beam.semiangle):.1f} Å"
-    yield "scan", f"{scan.shape[0]} × {scan.shape[1]} positions, {scan.step[0]:g} × {scan.step[1]:g} Å"
+    frames = len(scan.angles) if scan.angles is not None else scan.frames
+    times = f", {frames} frames" if frames > 1 else ""
+    yield (
+        "scan",
+        f"{scan.path}, {scan.shape[0]} × {scan.shape[1]} positions, {scan.step[0]:g} × {scan.step[1]:g} Å{times}",
+    )
     yield "grid", f"pixels of at most {potential.sampling:g} Å, angles up to {2 / 3 * largest:.0f} mrad (two thirds)"
     if settings.specimen.thickness is not None:
         yield "slices", f"at least {math.ceil(settings.specimen.thickness / potential.slice_thickness - 1e-9)}"
-    electrons = settings.dose.per_pattern
-    if settings.dose.per_area is not None:
-        electrons = settings.dose.per_area * scan.step[0] * scan.step[1]
+    if settings.specimen.phonons:
+        yield "frozen phonons", f"{settings.specimen.phonons} configurations, each computed in full"
+    if beam.coherence is not None:
+        yield "coherence", _coherence_line(settings)
+    members = len(settings.series.defoci) or (len(settings.series.depths) + 1 if settings.series.depths else 1)
+    if members > 1:
+        yield "series", f"{members} files"
+    electrons = electrons_of_pattern(settings)
     yield "electrons per pattern", "no noise" if electrons is None else f"{electrons:.4g}"
     yield from (("remark", text) for text in simulation_remarks(settings, 2 / 3 * largest))
+
+
+def _coherence_line(settings: SimulationSettings) -> str:
+    """Nodes of the quadratures, and the focal spread that they stand for."""
+    from stemjax.app.simulation.beam import build_coherence
+    from stemjax.optics.coherence import focal_spread
+
+    assert settings.probe.coherence is not None
+    made = build_coherence(settings.probe.coherence, settings.probe)
+    spread = float(focal_spread(made, settings.probe.energy))
+    (y, x), focal = made.source_nodes, made.focal_nodes
+    return f"{y} × {x} nodes of the source, {focal} of a focal spread of {spread:.3g} Å rms; computed in fewer modes"
 
 
 def simulation_remarks(settings: SimulationSettings, largest: float) -> Iterator[str]:

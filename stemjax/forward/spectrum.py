@@ -61,7 +61,8 @@ class SpectrumImage:
 
         def one(met: dict[str, Array]) -> Array:
             edges = {name: core.replace(density=met[name]) for name, core in spectrometer.edges.items()}
-            return expected_spectrum(spectrometer.replace(edges=edges), experiment.dose)
+            made = spectrometer.replace(edges=edges, energy=real(experiment.probe.energy))
+            return expected_spectrum(made, experiment.dose)
 
         count = experiment.scan.positions.shape[0] if index is None else index.shape[0]
         if not density:

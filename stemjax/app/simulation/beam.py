@@ -50,7 +50,7 @@ def build_probe(beam: ProbeSettings, grid: Grid) -> Probe:
         semiangle=beam.semiangle,
         aberrations=make_aberrations({"C10": -beam.defocus, **lens_coefficients(beam.aberrations)}),
         plate=None if beam.plate is None else _plate(beam.plate, beam.semiangle),
-        coherence=None if beam.coherence is None else _coherence(beam.coherence, beam),
+        coherence=None if beam.coherence is None else build_coherence(beam.coherence, beam),
     )
     check_window(probe, lost=0.05)
     return probe
@@ -69,7 +69,8 @@ def _plate(choice: PlateSettings, semiangle: float) -> Any:
     return read_array_plate(choice.file or "", tuple(2.0 * semiangle / n for n in size))
 
 
-def _coherence(choice: CoherenceSettings, beam: ProbeSettings) -> Coherence:
+def build_coherence(choice: CoherenceSettings, beam: ProbeSettings) -> Coherence:
+    """The coherence of a configuration, with as many nodes as its error needs."""
     return make_coherence(
         beam.energy,
         beam.semiangle,

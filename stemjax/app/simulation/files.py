@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from stemjax.app.simulation.beam import nominal_scan
+from stemjax.app.simulation.dose import electrons_of_pattern
 from stemjax.app.simulation.settings import SimulationSettings
 from stemjax.core.grid import Grid
 from stemjax.detect.pixelated import PixelatedDetector, centred
 from stemjax.forward.diffraction import Diffraction
 from stemjax.forward.experiment import Experiment
-from stemjax.forward.recording import Conditions, Dataset, Recording, electrons
+from stemjax.forward.recording import Conditions, Dataset, Recording
 from stemjax.inference.result import Named
 from stemjax.io.dataset import read_dataset, write_dataset
 from stemjax.io.emd_writer import write_emd
@@ -23,16 +24,6 @@ from stemjax.optics.electron import interaction_parameter, wavelength
 from stemjax.optics.probe import probe_waves
 from stemjax.optics.scan import probe_positions
 from stemjax.specimen.structure import Structure
-
-
-def electrons_of_pattern(settings: SimulationSettings) -> float | None:
-    """Electrons in one pattern, or None for noise-free intensities as fractions of the beam."""
-    dose, scan = settings.dose, settings.scan
-    if dose.per_pattern is not None:
-        return dose.per_pattern
-    if dose.current is not None:
-        return electrons(dose.current, scan.dwell)
-    return None if dose.per_area is None else dose.per_area * scan.step[0] * scan.step[1]
 
 
 def recording_of(

@@ -13,7 +13,8 @@ import numpy as np
 
 from stemjax.app.simulation.beam import build_probe, build_scan
 from stemjax.app.simulation.detectors import build_camera, build_detectors, build_pixelated, virtual_weights
-from stemjax.app.simulation.files import electrons_of_pattern, recording_of, truth_of, write_files
+from stemjax.app.simulation.dose import electrons_of_pattern
+from stemjax.app.simulation.files import recording_of, truth_of, write_files
 from stemjax.app.simulation.settings import SimulationSettings
 from stemjax.app.simulation.signals import (
     counts_dtype,
