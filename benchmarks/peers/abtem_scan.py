@@ -25,10 +25,10 @@ BAND = 0.6666666
 
 
 def scan(asked: argparse.Namespace, potential: abtem.PotentialArray, positions: np.ndarray, setting: dict) -> tuple:
-    """Seconds, detector values [pattern] and patterns [pattern ky kx], zero frequency in the centre."""
+    """Seconds (clock, processors), detector values [pattern], patterns [pattern ky kx] with zero in the centre."""
     probe = abtem.Probe(energy=asked.energy, semiangle_cutoff=asked.semiangle, defocus=asked.defocus)
     detectors = [abtem.AnnularDetector(asked.inner, asked.outer), abtem.PixelatedDetector(max_angle="cutoff")]
-    start = time.perf_counter()
+    start = time.perf_counter(), time.process_time()
     measured = probe.multislice(
         potential, scan=abtem.CustomScan(positions[:, ::-1]), detectors=detectors, max_batch=setting["batch"],
         lazy=setting["workers"] > 1,
@@ -36,7 +36,7 @@ def scan(asked: argparse.Namespace, potential: abtem.PotentialArray, positions: 
     if setting["workers"] > 1:
         with dask.config.set(scheduler="threads", num_workers=setting["workers"]):
             measured.compute()
-    seconds = time.perf_counter() - start
+    seconds = time.perf_counter() - start[0], time.process_time() - start[1]
     ring, patterns = measured
     return seconds, np.asarray(ring.array), np.asarray(patterns.array).swapaxes(-1, -2)
 
@@ -48,7 +48,7 @@ def fastest(asked: argparse.Namespace, potential: abtem.PotentialArray, position
     candidates, times = settings(asked.threads, asked.batch), []
     for setting in candidates:
         prepare(setting["fft_threads"])
-        times.append(min(scan(asked, short, positions, setting)[0] for _ in range(2)))
+        times.append(min(scan(asked, short, positions, setting)[0][0] for _ in range(2)))
     return candidates[int(np.argmin(times))]
 
 

@@ -45,7 +45,8 @@ class Prism:
     as exact and far cheaper; the window must then be a whole number of tiles.
 
     With an interpolation f only every f-th pixel of the aperture is sent through a specimen f times larger than the
-    window, and the exit wave is cropped to the window around the probe: an approximation (docs/forward.md).
+    window, and the exit wave is cropped to the window around the probe: an approximation. ADF images of 5 nm SrTiO3,
+    23 Å wide, were wrong by 2, 3 and 7 % (rms) at f = 2, 3 and 4 (experiments/forward/propagation.py).
 
     Args:
         detector: What is recorded of the reciprocal grid; all of it if None.

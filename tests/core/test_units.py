@@ -64,7 +64,7 @@ def test_definitions(text, unit, value):
         ("1,5 nm", "Å", ["comma", "1.5 nm"]),
         ("ten", "Å", ["'ten'", "a length", "1.2 nm"]),
         ("", "Å", ["''", "a length"]),
-        ("5 nm nm", "Å", ["length^2", "1.2 nm"]),
+        ("5 nm nm", "Å", ["an area", "1.2 nm"]),
         ("5 nm^99", "Å", ["exponent"]),
         ("1.5.2 nm", "Å", ["1.5.2 nm", "1.2 nm"]),
         ("1e400", "Å", ["not finite"]),
