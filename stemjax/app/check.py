@@ -84,9 +84,21 @@ def simulation_remarks(settings: SimulationSettings, largest: float) -> Iterator
     for name, (_, outer) in settings.detector.annular.items():
         if outer > largest:
             yield f"detector {name} reaches to {outer:g} mrad, the grid to {largest:.0f}; {remedy}"
+    yield from thermal_remark(settings)
     size, scan = settings.specimen.size, settings.scan
     if size is not None and any((n - 1) * s > side for n, s, side in zip(scan.shape, scan.step, size, strict=True)):
         yield "the scan is wider than specimen.size; the specimen repeats beyond its border, give a larger size"
+
+
+def thermal_remark(settings: SimulationSettings) -> Iterator[str]:
+    """That a dark field lacks its thermal part, where atoms are told to vibrate and nothing scatters by it."""
+    specimen = settings.specimen
+    vibrating = specimen.rms_displacement or specimen.b_factors
+    scattering = specimen.phonons or specimen.absorption or specimen.trajectory
+    dark = [name for name, (inner, _) in settings.detector.annular.items() if inner >= settings.probe.semiangle]
+    if vibrating and dark and not scattering:
+        names = ", ".join(dark)
+        yield f"{names}: elastic scattering only, often far too dark; add specimen.phonons: 8, or absorption: true"
 
 
 def _ptychography(settings: PtychographySettings) -> Iterator[tuple[str, str]]:

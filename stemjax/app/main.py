@@ -161,6 +161,7 @@ def simulate(
     overrides: Set = None,
 ) -> None:
     """Simulate the recording that CONFIG describes."""
+    from stemjax.app.check import thermal_remark
     from stemjax.app.config import load_config
     from stemjax.app.simulation.settings import SimulationSettings
 
@@ -172,6 +173,8 @@ def simulate(
 
     with _interruptible():
         written = run_simulation(settings, output)
+    for remark in thermal_remark(settings):
+        print(f"remark: {remark}", file=sys.stderr)
     typer.echo(written.how)
     for file in written.files:
         typer.echo(f"wrote {file}")

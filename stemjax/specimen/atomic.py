@@ -17,9 +17,11 @@ from stemjax.specimen.absorption import mean_wave
 from stemjax.specimen.objects import transmission
 from stemjax.specimen.potential import BAND_LIMIT, Potential, cell_grid, project_potential
 from stemjax.specimen.scattering_factors import coefficients
-from stemjax.specimen.slicing import Slices, checked_slices
+from stemjax.specimen.slicing import BORDER, Slices, checked_slices
 from stemjax.specimen.structure import Structure, site_classes
 from stemjax.specimen.vibration import displacement_from_covariance, frozen_phonons
+
+_SIDEWAYS = np.array([0.0, 1.0, 1.0])
 
 
 class AtomicSpecimen(struct.PyTreeNode):
@@ -69,13 +71,21 @@ class AtomicSpecimen(struct.PyTreeNode):
         return drawn[0] if drawn else 1
 
     def configuration(self, index: Array | int) -> AtomicSpecimen:
-        """The specimen with its atoms at rest where arrangement `index` has them; the index may be traced."""
+        """The specimen with its atoms at rest where arrangement `index` has them; the index may be traced.
+
+        Drawn displacements move atoms sideways only: along z they would do no more than put an atom of the top layer,
+        which vibrates out of the cell, into the exit slice. Those of a trajectory stop at the faces of the cell.
+        """
         structure = self.structure
         moved, occupancy, u = structure.positions, structure.occupancy, structure.rms_displacement
         if self.draws is not None:
-            moved = moved + (u if u.ndim == 2 else u[:, None]) * self.draws[index]
+            moved = (
+                moved
+                + (u if u.ndim == 2 else u[:, None]) * self.draws[index] * jnp.asarray(_SIDEWAYS, moved.dtype)[None, :]
+            )
         if self.offsets is not None:
             moved = moved + self.offsets[index]
+            moved = moved.at[:, 0].set(jnp.clip(moved[:, 0], 0.0, structure.cell[0] - 2.0 * BORDER))
         if self.occupied is not None:
             occupancy = self.occupied[index]
         structure = structure.replace(positions=moved, occupancy=occupancy)

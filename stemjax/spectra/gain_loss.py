@@ -86,7 +86,11 @@ def occupation(loss: Annotated[Float[Array, "..."], "eV"], temperature: Annotate
 
 def emission(loss: Annotated[Float[Array, "..."], "eV"], temperature: Annotated[Scalar, "K"]) -> Array:
     """1 + n(E) for both signs of E, without the cancellation of that sum where E < 0."""
-    return -1.0 / jnp.expm1(-_reduced(loss, temperature))
+    reduced = _reduced(loss, temperature)
+    size = jnp.abs(reduced)
+    # exp(|E|/kT) would overflow far on the side of gain.
+    stimulated = jnp.exp(-size) / -jnp.expm1(-size)
+    return jnp.where(reduced > 0, 1.0 + stimulated, -stimulated)
 
 
 def _reduced(loss: Array, temperature: Scalar) -> Array:

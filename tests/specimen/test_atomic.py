@@ -39,7 +39,7 @@ def test_a_configuration_is_the_displaced_atoms_at_rest():
     specimen = make_atomic_specimen(some_atoms(u), GRID, 2, phonons=4, seed=7)
     # The index is traced, as in a loop over configurations.
     found = jax.jit(lambda s, i: s.configuration(i).transmission(SIGMA))(specimen, 2)
-    moved = np.asarray(some_atoms().positions) + u * np.asarray(specimen.draws[2])
+    moved = np.asarray(some_atoms().positions) + u * np.asarray(specimen.draws[2]) * [0.0, 1.0, 1.0]
     still = make_structure(moved, some_atoms().numbers, [4.0, 4.8, 4.0])
     expected = np.exp(1j * SIGMA * np.asarray(project_exact(still, GRID, 2).values))
     np.testing.assert_allclose(found, expected, atol=2e-6)

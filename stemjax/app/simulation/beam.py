@@ -23,7 +23,10 @@ from stemjax.optics.distortion import (
     with_jitter,
     with_walk,
 )
+from stemjax.optics.electron import wavelength
 from stemjax.optics.plates import (
+    RingPlate,
+    make_array_plate,
     make_gaussian_plate,
     make_hollow_cone_plate,
     make_ring_plate,
@@ -52,6 +55,7 @@ def build_probe(beam: ProbeSettings, grid: Grid) -> Probe:
         plate=None if beam.plate is None else _plate(beam.plate, beam.semiangle),
         coherence=None if beam.coherence is None else build_coherence(beam.coherence, beam),
     )
+    check_rings(probe.plate, beam.semiangle, grid, beam.energy)
     check_window(probe, lost=0.05)
     return probe
 
@@ -64,9 +68,33 @@ def _plate(choice: PlateSettings, semiangle: float) -> Any:
     if choice.gaussian is not None:
         return make_gaussian_plate(choice.gaussian)
     if choice.rings is not None:
-        return make_ring_plate(choice.rings)
-    size = np.load(choice.file or "", allow_pickle=False, mmap_mode="r").shape
-    return read_array_plate(choice.file or "", tuple(2.0 * semiangle / n for n in size))
+        return make_ring_plate(2 * choice.rings)
+    return _plate_of_file(choice.file or "", semiangle)
+
+
+def _plate_of_file(path: str, semiangle: float) -> Any:
+    """A plate that spans the aperture; its border goes on outside, so that the rim of the aperture stays open."""
+    whole = read_array_plate(path, 1.0)
+    amplitude, phase = (np.pad(np.asarray(part), 2, mode="edge") for part in (whole.amplitude, whole.phase))
+    steps = tuple(2.0 * semiangle / n for n in whole.amplitude.shape)
+    return make_array_plate(amplitude, phase, (steps[0], steps[1]))
+
+
+def check_rings(plate: Any, semiangle: float, grid: Grid, energy: float) -> None:
+    """Refuse rings of a MIDI plate that the reciprocal pixels do not resolve, with what would."""
+    if not isinstance(plate, RingPlate):
+        return
+    narrowest = semiangle * (1.0 - np.sqrt(1.0 - 1.0 / plate.rings))
+    pixel = max(grid.angular_sampling(wavelength(energy)))
+    if narrowest >= 1.5 * pixel:
+        return
+    size = 1.5e3 * wavelength(energy) / narrowest
+    fewer = int(0.5 / (1.0 - (1.0 - min(1.5 * pixel / semiangle, 1.0)) ** 2))
+    other = f", or give probe.plate.rings: {fewer}" if fewer >= 1 else ""
+    raise InputError(
+        f"probe.plate.rings: the outermost of {plate.rings} rings is {narrowest:.3g} mrad wide, a pixel of the "
+        f"reciprocal grid {pixel:.3g} mrad; give specimen.size: {np.ceil(size):.0f} Å or more{other}"
+    )
 
 
 def build_coherence(choice: CoherenceSettings, beam: ProbeSettings) -> Coherence:

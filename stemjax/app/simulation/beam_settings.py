@@ -48,7 +48,8 @@ class PlateSettings(Settings):
     rings: Count | None = None
     """Number of ring pairs of a MIDI-STEM plate (alternately 0 and 90 degree, of equal area)."""
     file: Text | None = None
-    """Complex array [y, x] of a plate (.npy) over the square that holds the aperture."""
+    """Array [y, x] of a plate (.npy), complex or a phase [rad], over the square that just holds the aperture; zero
+    angle at index n // 2, its border goes on outside."""
 
     @model_validator(mode="after")
     def _one(self) -> PlateSettings:

@@ -74,9 +74,11 @@ def build_camera(settings: SimulationSettings) -> Camera | None:
     choice = settings.detector.camera
     if choice is None:
         return None
-    return make_camera(
+    made = make_camera(
         gain=choice.gain, dark=choice.dark, readout=choice.readout, blur=choice.blur, saturation=choice.saturation
     )
+    # The stray electrons that keep a score finite are no part of a simulation.
+    return made.replace(stray=0.0 * made.stray)
 
 
 def virtual_weights(settings: SimulationSettings, shape: tuple[int, int]) -> dict[str, np.ndarray]:

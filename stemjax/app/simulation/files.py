@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from stemjax.app.simulation.beam import nominal_scan
+from stemjax.app.simulation.detectors import build_camera
 from stemjax.app.simulation.dose import electrons_of_pattern
 from stemjax.app.simulation.settings import SimulationSettings
 from stemjax.core.grid import Grid
@@ -15,6 +17,7 @@ from stemjax.detect.pixelated import PixelatedDetector, centred
 from stemjax.forward.diffraction import Diffraction
 from stemjax.forward.experiment import Experiment
 from stemjax.forward.recording import Conditions, Dataset, Recording
+from stemjax.forward.series import slice_count
 from stemjax.inference.result import Named
 from stemjax.io.dataset import read_dataset, write_dataset
 from stemjax.io.emd_writer import write_emd
@@ -48,7 +51,7 @@ def recording_of(
         semiangle=beam.semiangle,
         scan_rotation=settings.scan.rotation,
         electrons_per_count=1.0 if camera is None else 1.0 / camera.gain,
-        metadata={"simulated": True, "seed": settings.seed, "detectors": _detector_texts(settings)},
+        metadata={"simulated": True, "seed": settings.seed, "detectors": _detector_texts(settings)} | _camera(settings),
         conditions=_conditions(experiment, settings, detector, order),
         **optional,
     )
@@ -72,20 +75,32 @@ def _conditions(
         energy_spread=None if coherence is None else coherence.energy_spread,
         times=None if scan.times is None else np.asarray(scan.times, float)[order],
         positions=None if settings.scan.path in ("raster", "serpentine", "hilbert") else nominal[order],
-        vacuum_probe=None if detector is None else vacuum_probe(experiment, detector),
+        vacuum_probe=None if detector is None else vacuum_probe(experiment, detector, settings),
         instrument=f"stemjax {__version__} (simulated)",
     )
+
+
+def _camera(settings: SimulationSettings) -> dict[str, float]:
+    """What turns counts into electrons: (C − dark) / gain."""
+    camera = settings.detector.camera
+    if camera is None:
+        return {}
+    named = {name: getattr(camera, name) for name in ("gain", "dark", "readout", "blur", "saturation")}
+    return {f"camera_{name}": float(value) for name, value in named.items() if value is not None}
 
 
 def _set(experiment: Experiment, name: str) -> bool:
     return float(getattr(experiment.probe.aberrations, name)) != 0.0
 
 
-def vacuum_probe(experiment: Experiment, detector: PixelatedDetector) -> np.ndarray:
-    """Pattern of one electron without specimen, as the detector sees it, zero frequency in the centre [ky kx]."""
-    waves = np.asarray(probe_waves(experiment.probe))
-    kept = Diffraction(detector).kept((np.float64(1.0), None), (np.abs(waves) ** 2).sum(axis=0))  # type: ignore[arg-type]
-    return centred(np.asarray(kept))
+def vacuum_probe(experiment: Experiment, detector: PixelatedDetector, settings: SimulationSettings) -> np.ndarray:
+    """Expected counts without specimen above the dark level, zero frequency in the centre [ky kx]."""
+    # Neither the source nor the spread of the focus changes the intensity in the aperture.
+    waves = np.asarray(probe_waves(experiment.probe.replace(coherence=None)))
+    electrons, camera = electrons_of_pattern(settings), build_camera(settings)
+    dose = jnp.asarray(1.0 if electrons is None else electrons)
+    kept = Diffraction(detector).kept((dose, camera), jnp.asarray((np.abs(waves) ** 2).sum(axis=0)))
+    return centred(np.asarray(kept if camera is None else camera.gain * kept))
 
 
 def _detector_texts(settings: SimulationSettings) -> dict[str, str]:
@@ -100,16 +115,26 @@ def _detector_texts(settings: SimulationSettings) -> dict[str, str]:
     return texts
 
 
-def truth_of(experiment: Experiment, structure: Structure, settings: SimulationSettings) -> dict[str, Named]:
-    """Projected phase, positions, atoms and aberrations, under the names of a reconstruction."""
-    phase, grid = _projected_phase(experiment, settings.probe.energy)
+def truth_of(
+    experiment: Experiment, structure: Structure, settings: SimulationSettings, depth: int | None = None
+) -> dict[str, Named]:
+    """Projected phase, positions, atoms and aberrations, under the names of a reconstruction.
+
+    Args:
+        experiment: The experiment.
+        structure: The atoms of the whole field.
+        settings: The configuration.
+        depth: Number of slices that the beam went through; all if left out.
+    """
+    phase, grid = _projected_phase(experiment, settings.probe.energy, depth)
+    part = 1.0 if depth is None else depth / slice_count(experiment)
     places, scan = np.asarray(probe_positions(experiment.scan)), experiment.scan
     named = {
         "object_phase": Named(phase[None], "rad", ("slice", "y", "x"), "True projected phase", (1.0, *grid.sampling)),
         "position_y": Named(places[:, 0], "Å", ("pattern",), "True position along y"),
         "position_x": Named(places[:, 1], "Å", ("pattern",), "True position along x"),
         "aberration_C10": Named(np.asarray(experiment.probe.aberrations.C10), "Å", (), "True C10 at the entrance"),
-        "specimen_depth": Named(np.asarray(structure.cell)[0], "Å", (), "Depth of the cell along the beam"),
+        "specimen_depth": Named(part * np.asarray(structure.cell)[0], "Å", (), "Depth that the beam went through"),
         "atom_position": Named(np.asarray(structure.positions), "Å", ("atom", "axis"), "Atoms (z, y, x)"),
         "atom_number": Named(np.asarray(structure.numbers), "1", ("atom",), "Atomic numbers"),
         "atom_rms_displacement": Named(np.asarray(structure.rms_displacement), "Å", ("atom",), "Rms displacements"),
@@ -125,17 +150,18 @@ def truth_of(experiment: Experiment, structure: Structure, settings: SimulationS
     return named
 
 
-def _projected_phase(experiment: Experiment, energy: float) -> tuple[np.ndarray, Grid]:
-    """Phase [y x] of the mean potential, summed over the slices, and its grid."""
+def _projected_phase(experiment: Experiment, energy: float, depth: int | None) -> tuple[np.ndarray, Grid]:
+    """Phase [y x] of the mean potential, summed over the slices passed, and its grid."""
     specimen = experiment.specimen
     inner = getattr(specimen, "specimen", specimen)
     tile, repeats = getattr(inner, "tile", inner), getattr(inner, "repeats", (1, 1))
     values = tile.potential().values if hasattr(tile, "potential") else tile.values
-    phase = interaction_parameter(energy) * np.asarray(values, float).sum(axis=0)
+    phase = interaction_parameter(energy) * np.asarray(values, float)[:depth].sum(axis=0)
     phase = np.tile(phase, repeats)
     for part in ("electrostatic", "magnetic"):
         if inner is not specimen and getattr(specimen, part, None) is not None:
-            phase = phase + np.asarray(getattr(specimen, part), float)
+            share = 1.0 if depth is None else depth / slice_count(experiment)
+            phase = phase + share * np.asarray(getattr(specimen, part), float)
     return phase, specimen.grid
 
 

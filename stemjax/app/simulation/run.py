@@ -18,6 +18,7 @@ from stemjax.app.simulation.files import recording_of, truth_of, write_files
 from stemjax.app.simulation.settings import SimulationSettings
 from stemjax.app.simulation.signals import (
     counts_dtype,
+    electrons_in,
     named_images,
     noisy_patterns,
     noisy_values,
@@ -171,7 +172,7 @@ def _write_member(member: Member, made: Simulation, settings: SimulationSettings
     images = named_images(values, shape, raster, settings, unit)
     recording = recording_of(member.experiment, settings, counts, made.detector, order)
     dataset = Dataset(replace(recording, conditions=_deep(recording.conditions, member, made)), images, spectra)
-    truth = truth_of(member.experiment, made.built.structure, settings)
+    truth = truth_of(member.experiment, made.built.structure, settings, member.depth)
     return write_files(member.path, dataset, truth, settings)
 
 
@@ -200,7 +201,7 @@ def _recorded(
         found = noisy_values({n: v for n, v in values.items() if n != PATTERNS}, electrons, [*seed, 1])
         if counts is not None:
             counts[where] = centred(noisy_patterns(values[PATTERNS], electrons, camera, seed))
-            found |= pattern_images(counts[where], weights)
+            found |= pattern_images(electrons_in(counts[where], camera), weights)
         parts.append(found)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, counts
 

@@ -62,4 +62,13 @@ class SimulationSettings(Settings):
             raise InputError(
                 "specimen.absorption serves annular detectors only; give detector.annular alone, or phonons"
             )
+        self._refuse_pairs()
         return self
+
+    def _refuse_pairs(self) -> None:
+        """Refuse what cannot be had together."""
+        if self.series.depths and (self.spectrum is not None or self.specimen.absorption):
+            other = "spectrum" if self.spectrum is not None else "specimen.absorption"
+            raise InputError(f"series.depths and {other} do not go together; give specimen.thickness, one run a depth")
+        if self.spectrum is not None and self.specimen.field is not None:
+            raise InputError("spectrum needs the atoms alone; drop specimen.field, or simulate the spectrum apart")

@@ -13,8 +13,8 @@ from stemjax.app.simulation.settings import SimulationSettings
 from stemjax.core.typing import Array
 from stemjax.detect.camera import Camera
 from stemjax.detect.integration import integrated_phase, scan_frame
-from stemjax.detect.moments import deflection
-from stemjax.detect.virtual import VirtualDetector, make_virtual_detector
+from stemjax.detect.moments import MomentDetector, deflection
+from stemjax.detect.virtual import make_virtual_detector
 from stemjax.forward.experiment import Experiment
 from stemjax.forward.recording import RecordedImage
 from stemjax.optics.scan import Scan
@@ -25,17 +25,20 @@ VARIANCE = " variance"
 
 
 def with_variances(experiment: Experiment, noisy: bool) -> Experiment:
-    """The experiment with a hidden detector for the shot noise of each whose response is not just zero or one.
+    """The experiment with a hidden detector for the shot noise of each whose response is no probability.
 
-    Poisson electrons weighted by R have the variance Σ R² μ.
+    A response between zero and one is the probability that an electron is counted, and leaves Poisson counts. Electrons
+    weighted by any other R have the variance Σ R² μ; first moments get their second ones.
     """
     if not noisy:
         return experiment
     grid, energy = experiment.probe.grid, experiment.probe.energy
-    hidden: dict[str, VirtualDetector] = {}
+    hidden: dict[str, Any] = {}
     for name, detector in experiment.detectors.items():
         response = np.asarray(detector.response(grid, energy), float)
-        if not np.isin(response, (0.0, 1.0)).all():
+        if isinstance(detector, MomentDetector):
+            hidden[name + VARIANCE] = detector.replace(order=2)
+        elif response.min() < 0.0 or response.max() > 1.0:
             hidden[name + VARIANCE] = make_virtual_detector(response**2)
     return experiment.replace(detectors={**experiment.detectors, **hidden})
 
@@ -54,24 +57,51 @@ def noisy_values(values: Mapping[str, np.ndarray], electrons: float | None, seed
     random, found = np.random.default_rng(seed), {}
     for name, value in shown.items():
         spread = values.get(name + VARIANCE)
+        if name == MOMENTS:
+            continue  # the same electrons as in its disk: drawn together below
         if spread is None:
             found[name] = random.poisson(electrons * np.maximum(value, 0.0)).astype(float)
         else:
             sigma = np.sqrt(electrons * np.maximum(np.asarray(spread, float), 0.0))
             found[name] = electrons * value + sigma * random.standard_normal(value.shape)
+    if MOMENTS in shown:
+        found[MOMENTS] = _noisy_moments(shown, values[MOMENTS + VARIANCE], found[DISK], random)
     return found
+
+
+def _noisy_moments(
+    shown: Mapping[str, np.ndarray], second: np.ndarray, counted: np.ndarray, random: np.random.Generator
+) -> np.ndarray:
+    """First moments [pattern 2] of the electrons that were counted in the disk: a sum of so many independent angles."""
+    inside = np.maximum(shown[DISK], 1e-12)[:, None]
+    mean, square = shown[MOMENTS] / inside, np.asarray(second, float) / inside
+    yy, xx = (np.maximum(square[:, i] - mean[:, i] ** 2, 0.0) for i in (0, 1))
+    yx = square[:, 2] - mean[:, 0] * mean[:, 1]
+    # The root of the covariance [[yy, yx], [yx, xx]] of one electron's angle.
+    first = np.sqrt(yy)
+    cross = yx / np.maximum(first, 1e-12)
+    last = np.sqrt(np.maximum(xx - cross**2, 0.0))
+    one, other = random.standard_normal((2, len(mean)))
+    noise = np.stack([first * one, cross * one + last * other], axis=1)
+    return counted[:, None] * mean + np.sqrt(counted)[:, None] * noise
 
 
 def noisy_patterns(mean: np.ndarray, electrons: float | None, camera: Camera | None, seed: list[int]) -> np.ndarray:
     """Recorded patterns: what the camera makes of them, or Poisson counts, or the expectation."""
-    if electrons is None:
-        return (
-            mean.astype(np.float32) if camera is None else np.asarray(camera.mean(jax.numpy.asarray(mean)), np.float32)
-        )
     if camera is None:
-        return np.random.default_rng(seed).poisson(electrons * mean)
+        return mean.astype(np.float32) if electrons is None else np.random.default_rng(seed).poisson(electrons * mean)
+    expected = camera.collect(jax.numpy.asarray((1.0 if electrons is None else electrons) * mean))
+    if electrons is None:
+        return np.asarray(camera.mean(expected), np.float32)
     key = jax.random.key(int(np.random.default_rng(seed).integers(2**31)))
-    return np.asarray(camera.sample(key, jax.numpy.asarray(electrons * mean)))
+    return np.asarray(camera.sample(key, expected))
+
+
+def electrons_in(counts: np.ndarray, camera: Camera | None) -> np.ndarray:
+    """Electrons from counts: (C − D) / G."""
+    if camera is None:
+        return counts
+    return (np.asarray(counts, float) - float(camera.dark)) / float(camera.gain)
 
 
 def counts_dtype(electrons: float | None, camera: Camera | None) -> np.dtype:

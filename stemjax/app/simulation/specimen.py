@@ -14,6 +14,7 @@ from stemjax.core.errors import InputError
 from stemjax.core.grid import Grid
 from stemjax.specimen.atomic import make_atomic_specimen, with_trajectory
 from stemjax.specimen.builders import graphene, mos2_monolayer, slab
+from stemjax.specimen.fields import flipped
 from stemjax.specimen.objects import make_potential_object
 from stemjax.specimen.potential import cell_grid
 from stemjax.specimen.repeated import RepeatedObject
@@ -70,6 +71,8 @@ def build_specimen(settings: SimulationSettings) -> Built:
         thing = make_potential_object(potential.values, float(structure.cell[0]) / slices, grid)
     if repeats != (1, 1):
         thing = RepeatedObject(thing, repeats)
+    if choice.field is not None and choice.field.flip:
+        structure = flipped(make_atomic_specimen(structure, grid, slices)).structure
     return Built(_with_field(thing, settings), structure, repeats)
 
 
@@ -186,7 +189,7 @@ def _with_field(specimen: Any, settings: SimulationSettings) -> Any:
     choice = settings.specimen.field
     if choice is None:
         return specimen
-    from stemjax.specimen.fields import flipped, make_field_object
+    from stemjax.specimen.fields import make_field_object
 
     phases = {
         name: _phase(path, specimen.grid, f"specimen.field.{name}")

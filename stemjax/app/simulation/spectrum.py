@@ -17,7 +17,7 @@ from stemjax.specimen.structure import Structure
 from stemjax.spectra.background import make_power_law
 from stemjax.spectra.collection import make_collection
 from stemjax.spectra.edges import make_edge
-from stemjax.spectra.energy_axis import EnergyAxis, make_energy_axis
+from stemjax.spectra.energy_axis import make_energy_axis
 from stemjax.spectra.hydrogenic import channel_middles
 from stemjax.spectra.kinematics import ridge_angle
 from stemjax.spectra.lineshapes import make_gaussian_peak
@@ -47,7 +47,7 @@ def build_spectrometer(settings: SimulationSettings, structure: Structure) -> Sp
         energy,
         collection,
         zero_loss=make_gaussian_peak(max(FWHM * choice.zero_loss_width, choice.dispersion)),
-        low_loss=_low_loss(choice, axis, energy, collection),
+        low_loss=_low_loss(choice, energy, collection),
         edges=edges,
         background=_background(choice, [float(core.edge.lowest) for core in edges.values()]),
     )
@@ -55,7 +55,7 @@ def build_spectrometer(settings: SimulationSettings, structure: Structure) -> Sp
     return made
 
 
-def _low_loss(choice: SpectrumSettings, axis: EnergyAxis, energy: float, collection: Any) -> LowLoss | None:
+def _low_loss(choice: SpectrumSettings, energy: float, collection: Any) -> LowLoss | None:
     """A plasmon of the given t/λ."""
     if choice.thickness_ratio == 0.0:
         return None
@@ -67,8 +67,8 @@ def _low_loss(choice: SpectrumSettings, axis: EnergyAxis, energy: float, collect
         faces=0.0,
         cutoff=float(ridge_angle(choice.plasmon, energy)),
     )
-    end = float(axis.offset) + float(axis.dispersion) * axis.channels
-    fine = make_energy_axis(0.0, 0.25, max(4, int(end / 0.25)))
+    # t/λ counts all losses of the plasmon, wherever the axis of the spectrum ends.
+    fine = make_energy_axis(0.0, 0.25, int(20.0 * max(choice.plasmon, choice.plasmon_width) / 0.25))
     losses = jax.jit(lambda: (0.25 * foil.density(channel_middles(fine), energy, collection)).sum())()
     return foil.replace(thickness=real(1000.0 * choice.thickness_ratio / float(losses)))
 
