@@ -87,7 +87,7 @@ class Camera(struct.PyTreeNode):
         return counts if self.saturation is None else jnp.minimum(counts, self.saturation)
 
     def log_prob(self, counts: Array, expected: Array) -> Array:
-        """Log-probability of counts, normalised over counts where there is read noise; log P(c ≥ saturation) if saturated."""
+        """Log-probability of counts, normalised where there is read noise; log P(c ≥ saturation) of a full pixel."""
         counts, mean, readout = self._aligned(counts, expected)
         value = self.law.log_prob(counts, mean, readout)
         if self.saturation is not None:
