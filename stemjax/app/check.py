@@ -31,7 +31,7 @@ def check_config(path: str | Path, overrides: Iterable[str] = ()) -> list[str]:
     """
     settings = load_config(path, overrides)
     if isinstance(settings, SimulationSettings):
-        return _aligned(list(simulation_table(settings)))
+        return _aligned([*simulation_table(settings), *built_table(settings)])
     return _aligned(list(_ptychography(settings)))
 
 
@@ -62,6 +62,23 @@ def simulation_table(settings: SimulationSettings) -> Iterator[tuple[str, str]]:
     electrons = electrons_of_pattern(settings)
     yield "electrons per pattern", "no noise" if electrons is None else f"{electrons:.4g}"
     yield from (("remark", text) for text in simulation_remarks(settings, 2 / 3 * largest))
+
+
+def built_table(settings: SimulationSettings) -> Iterator[tuple[str, str]]:
+    """What is found by putting the simulation together: whatever `simulate` refuses is refused here too."""
+    import numpy as np
+
+    from stemjax.app.simulation.detectors import virtual_weights
+    from stemjax.app.simulation.run import prepare_simulation
+
+    made = prepare_simulation(settings.model_copy(update={"devices": "auto"}))
+    if made.detector is not None:
+        virtual_weights(settings, made.detector.shape)
+    depth, *sides = np.asarray(made.built.structure.cell, float)
+    shape = made.experiment.probe.grid.shape
+    yield "atoms", f"{len(made.built.structure.numbers)} in {sides[0]:.1f} × {sides[1]:.1f} Å, {depth:.1f} Å deep"
+    yield "grid of the wave", f"{shape[0]} × {shape[1]} pixels"
+    yield "computed by", made.how
 
 
 def _coherence_line(settings: SimulationSettings) -> str:

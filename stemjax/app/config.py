@@ -167,6 +167,12 @@ def _check_files(settings: AnySettings, document: Document) -> None:
             raise InputError(f"{document.place(path)}: {'.'.join(path)}: no file {Path(text)}; {hint}")
 
 
+def named_files(settings: AnySettings) -> list[str]:
+    """Every file that a configuration names as an input."""
+    values = settings.model_dump()
+    return [text for key in FILE_KEYS for _, text in _texts_at(values, key)]
+
+
 def _beside(path: Path, section: str) -> str:
     """What lies where a file was looked for: data beside data, else the nearest names."""
     if section == "data":

@@ -168,6 +168,12 @@ def simulate(
     settings = load_config(config, overrides or ())
     if not isinstance(settings, SimulationSettings):
         raise InputError(f"{config.name} is no simulation; use: stemjax run {config}, or write problem: simulation")
+    from stemjax.app.config import named_files
+
+    if output.resolve() in {config.resolve(), *(Path(name).resolve() for name in named_files(settings))}:
+        raise InputError(
+            f"--output {output} is an input of this simulation; give another name, such as {config.stem}.h5"
+        )
     _setup(settings.devices)
     from stemjax.app.simulation.run import simulate as run_simulation
 

@@ -18,11 +18,15 @@ from stemjax.core.typing import real_dtype
 from stemjax.forward.diffraction import Diffraction
 from stemjax.forward.experiment import Experiment
 from stemjax.forward.prism import ROWS, Prism, choose_form
-from stemjax.forward.prism_forms import slice_count, slice_work
+from stemjax.forward.prism_forms import Form, slice_count, slice_work
+from stemjax.forward.prism_region import RegionForm
 from stemjax.optics.probe import probe_waves
 
 PRODUCT_SPEED = 6.0
 """Operations of a matrix product in the time of one of a Fourier transform: 150-200 against 30 Gflop/s on two cores."""
+
+REGION_WORK = 3e10
+"""Operations below which no basis is made for the scanned region: some seconds of one core."""
 
 TRIAL_PROBES = 4
 """Probes that measure the error of an approximation."""
@@ -117,7 +121,8 @@ def choose_propagation(
     """
     allowed = SHARE * device_memory() if budget is None else float(budget)
     scene = _scene(experiment, base, kept_bytes)
-    ways = [_by_multislice(scene, base, allowed), _by_prism(scene, base, allowed)]
+    whole = _by_prism(scene, _prism(scene, base), "PRISM, exact", allowed)
+    ways = [_by_multislice(scene, base, allowed), whole, *_by_region(scene, base, allowed, whole)]
     if error > 0.0:
         ways.append(_by_interpolation(scene, base, allowed, error))
     open_ways = sorted((w for w in ways if w.propagation is not None), key=lambda w: w.work)
@@ -193,38 +198,61 @@ def _by_multislice(scene: _Scene, base: Diffraction, budget: float) -> Estimate:
     return Estimate("multislice", base if block else None, runs * slice_work(scene.pixels), fixed, block, remark)
 
 
-def _by_prism(scene: _Scene, base: Diffraction, budget: float, interpolation: tuple[int, int] = (1, 1)) -> Estimate:
-    names = {(1, 1): "PRISM, exact"}
-    name = names.get(interpolation, f"PRISM, interpolation {interpolation}")
+def _prism(scene: _Scene, base: Diffraction, interpolation: tuple[int, int] = (1, 1)) -> Prism:
     shared = {f.name: getattr(base, f.name) for f in dataclasses.fields(base) if f.name != "reversible"}
-    prism = Prism(**shared, interpolation=interpolation).fitted(scene.experiment)
+    return Prism(**shared, interpolation=interpolation).fitted(scene.experiment)
+
+
+def _by_region(scene: _Scene, base: Diffraction, budget: float, whole: Estimate) -> list[Estimate]:
+    """Sending fewer waves than beams, where the scan covers a part of the specimen and the work is worth a basis."""
+    tiled = getattr(scene.experiment.specimen, "tile", None) is not None
+    if tiled or not REGION_WORK <= whole.work < math.inf:
+        return []
+    prism = _prism(scene, base).restricted(scene.experiment)
+    if not isinstance(choose_form(prism, scene.experiment, scene.modes), RegionForm):
+        return []
+    return [_by_prism(scene, prism, "PRISM of the scanned region, exact", budget)]
+
+
+def _by_prism(scene: _Scene, prism: Prism, name: str, budget: float) -> Estimate:
     try:
-        form = choose_form(prism, scene.experiment)
+        form = choose_form(prism, scene.experiment, scene.modes)
     except InputError as refused:
         return Estimate(name, None, remark=str(refused))
-    copies, execution, tiled = _copies(base.execution), base.execution, form.repeats is not None
-    groups, beams, pixels = form.matrix_shape
-    matrix = groups * beams * pixels * scene.item
-    grid_pixels = math.prod(form.grid.shape) // (math.prod(form.repeats) if form.repeats else 1)
-    fields = scene.slices * grid_pixels * scene.item * (1 + copies + (2 if base.limit_transmission else 0))
-    steps = copies * scene.steps * math.prod(form.grid.shape) * scene.item
-    row = 4.0 * (groups * pixels + groups * beams) * scene.item + 2.0 * scene.kept
-    fixed = 2.0 * matrix + fields + steps
-    least = execution.devices * scene.modes
-    rows = int(max(min(ROWS, 0.5 * (budget - fixed) / row), least))
-    fixed += max(rows, least) * row
+    tiled = form.repeats is not None
+    pixels = math.prod(form.grid.shape) // (math.prod(form.repeats) if form.repeats else 1)
+    rows, fixed = _prism_memory(scene, prism, form, pixels, budget)
     each = scene.kept * (2 if scene.configurations == 1 else 4) + 64
     block, refused_text = _block(scene, each, fixed, budget, "the scattering matrix")
     # With several arrangements every block needs all their matrices again.
     times = scene.configurations * (1 if scene.configurations == 1 else -(-scene.probes // max(block, 1)))
-    sent = times * int(form.weight.sum()) * scene.slices * slice_work(grid_pixels)
-    products = 8.0 * groups * beams * pixels * scene.probes * scene.modes * scene.configurations / PRODUCT_SPEED
+    sent = times * form.sent * scene.slices * slice_work(pixels)
+    products = 8.0 * form.product_size(scene.modes) * scene.probes * scene.configurations / PRODUCT_SPEED
     remark = refused_text or (
-        f"{int(form.weight.sum())} beams × {scene.slices} slices on {'a tile' if tiled else 'a grid'} of {grid_pixels} "
-        f"pixels, matrix of {readable(matrix)}"
+        f"{form.sent} {'waves' if isinstance(form, RegionForm) else 'beams'} × {scene.slices} slices on "
+        f"{'a tile' if tiled else 'a grid'} of {pixels} pixels, matrix of {readable(_matrix_bytes(scene, form))}"
     )
     chosen = dataclasses.replace(prism, rows=rows) if block else None
     return Estimate("PRISM of the tile, exact" if tiled else name, chosen, sent + products, fixed, block, remark)
+
+
+def _matrix_bytes(scene: _Scene, form: Form) -> float:
+    return float(math.prod(form.matrix_shape)) * scene.item
+
+
+def _prism_memory(scene: _Scene, prism: Prism, form: Form, pixels: int, budget: float) -> tuple[int, float]:
+    """Rows of a product that fit, and the bytes that are needed whatever the number of probes."""
+    copies = _copies(prism.execution)
+    fields = scene.slices * pixels * scene.item * (1 + copies + (2 if prism.limit_transmission else 0))
+    steps = copies * scene.steps * math.prod(form.grid.shape) * scene.item
+    # Amplitudes of the beams and exit waves of one row, each in several forms, and what is kept of it.
+    groups, beams, _ = form.matrix_shape
+    exit_pixels = form.product_size(scene.modes) / scene.modes / beams
+    row = 4.0 * (exit_pixels + groups * beams) * scene.item + 2.0 * scene.kept
+    fixed = 2.0 * _matrix_bytes(scene, form) + fields + steps
+    least = prism.execution.devices * scene.modes
+    rows = int(max(min(ROWS, 0.5 * (budget - fixed) / row), least))
+    return rows, fixed + rows * row
 
 
 def _by_interpolation(scene: _Scene, base: Diffraction, budget: float, error: float) -> Estimate:
@@ -232,7 +260,8 @@ def _by_interpolation(scene: _Scene, base: Diffraction, budget: float, error: fl
     factors = tuple(m // n for m, n in zip(whole, window, strict=True))
     if max(factors) < 2 or any(f * n != m for f, n, m in zip(factors, window, whole, strict=True)):
         return Estimate("PRISM, interpolated", None, remark="the specimen is not whole windows wide")
-    way = _by_prism(scene, base, budget, (factors[0], factors[1]))
+    prism = _prism(scene, base, (factors[0], factors[1]))
+    way = _by_prism(scene, prism, f"PRISM, interpolation {prism.interpolation}", budget)
     exact = _by_multislice(scene, base, budget)
     if way.propagation is None or way.work > 0.5 * exact.work:
         return way if way.propagation is None else dataclasses.replace(way, propagation=None, remark="saves too little")

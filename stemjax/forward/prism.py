@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from stemjax.core.errors import InputError
@@ -19,14 +21,14 @@ from stemjax.core.typing import Array, real
 from stemjax.detect.pixelated import PixelatedDetector, record
 from stemjax.forward.beams import aperture_beams, reach_of
 from stemjax.forward.experiment import Experiment
-from stemjax.forward.prism_forms import Form, slice_count, whole_form
+from stemjax.forward.prism_forms import Form, slice_count, slice_work, whole_form
 from stemjax.forward.prism_interpolated import interpolated_form
+from stemjax.forward.prism_region import Region, check_region, region_form
 from stemjax.forward.prism_tile import lattice_form
 from stemjax.forward.propagation import average_configurations
 from stemjax.optics.electron import interaction_parameter
 from stemjax.optics.probe import probe_waves
 from stemjax.optics.scan import probe_positions
-from stemjax.scatter.prism import beam_phases, combine
 from stemjax.scatter.propagator import slice_propagators
 
 ROWS = 256
@@ -57,6 +59,9 @@ class Prism:
         execution: Where beams and probes run.
         interpolation: Pixels of the specimen's reciprocal grid from beam to beam (y, x); 1 is exact.
         reach: Largest angle of a beam [mrad]; needed where the aperture is traced, inside jit or grad (`fitted`).
+        region: Bounds (y0, x0, y1, x1) of the scan, from the specimen's pixel (0, 0) [Å], or None. Where the scan
+            covers a part of the specimen, its probes are made of fewer waves than there are beams, and those are sent
+            (`stemjax.forward.prism_region`): nothing is lost beyond rounding. Positions must stay within.
         rows: Probes × modes in one matrix product.
 
     Source: Ophus, Adv. Struct. Chem. Imaging 3 (2017) 13.
@@ -70,6 +75,7 @@ class Prism:
     execution: Execution = Execution()
     interpolation: tuple[int, int] = (1, 1)
     reach: float | None = None
+    region: Region | None = None
     rows: int = ROWS
 
     def __call__(self, experiment: Experiment, index: Array | None = None) -> Array:
@@ -79,6 +85,17 @@ class Prism:
     def fitted(self, experiment: Experiment) -> Prism:
         """The same with the reach of an experiment's probe, for use inside jit and grad."""
         return self if self.reach is not None else dataclasses.replace(self, reach=reach_of(experiment.probe))
+
+    def restricted(self, experiment: Experiment, margin: float = 0.05) -> Prism:
+        """The same for an experiment's probe and for probes within the bounds of its scan only, which can be cheaper.
+
+        Args:
+            experiment: The experiment; its probe and scan must not be traced.
+            margin: How much farther the region reaches than the scan [Å].
+        """
+        places = np.asarray(_places(experiment))
+        (y0, x0), (y1, x1) = (tuple(map(float, p)) for p in (places.min(axis=0) - margin, places.max(axis=0) + margin))
+        return dataclasses.replace(self.fitted(experiment), region=(y0, x0, y1, x1))
 
     def kept(self, extra: tuple[Array, Any], intensity: Array) -> Array:
         """Expected counts [ky kx] from the intensity of one probe and (dose, camera)."""
@@ -114,10 +131,10 @@ class Prism:
         Returns:
             What was kept [pattern state depth ...].
         """
-        form = choose_form(self, experiment)
+        form = choose_form(self, experiment, waves.shape[0] * waves.shape[1])
 
         def one(specimen: Any) -> Any:
-            matrix = self._matrix(form, experiment, specimen, depths)
+            matrix = self._matrix(form, experiment, specimen, waves, depths)
             return self._reduce(form, matrix, experiment, waves, keep, extra, index)
 
         return average_configurations(experiment.specimen, one)
@@ -134,7 +151,8 @@ class Prism:
         """
         specimen = experiment.specimen
         at_rest = specimen.configuration(0) if hasattr(specimen, "configuration") else specimen
-        return self._matrix(choose_form(self, experiment), experiment, at_rest, depths)
+        waves = probe_waves(experiment.probe)[None]
+        return self._matrix(choose_form(self, experiment, waves.shape[1]), experiment, at_rest, waves, depths)
 
     def reduce(
         self, matrix: Array, experiment: Experiment, keep: Callable, extra: Any, index: Array | None = None
@@ -143,44 +161,46 @@ class Prism:
 
         Args:
             matrix: From `matrix`, one depth.
-            experiment: The experiment; probe (but for its aperture), scan and dose may differ from that of the matrix.
+            experiment: The experiment; scan and dose may differ from that of the matrix, and without a `region` the
+                probe may, but for its aperture.
             keep: As for `collect`.
             extra: As for `collect`.
             index: Which probe positions.
         """
         waves = probe_waves(experiment.probe)[None]
-        kept = self._reduce(choose_form(self, experiment), matrix, experiment, waves, keep, extra, index)
+        kept = self._reduce(
+            choose_form(self, experiment, waves.shape[1]), matrix, experiment, waves, keep, extra, index
+        )
         return jax.tree.map(lambda a: a[:, 0, 0], kept)
 
-    def _matrix(self, form: Form, experiment: Experiment, specimen: Any, depths: tuple[int, ...] | None) -> Array:
+    def _matrix(
+        self, form: Form, experiment: Experiment, specimen: Any, waves: Array, depths: tuple[int, ...] | None
+    ) -> Array:
         field = self._field(experiment, specimen, form)
         steps = depths or (field.shape[0],)
 
-        def local(field: Array, propagators: Array, items: Any) -> Array:
-            return form.matrix(field, propagators, items, steps, self.execution)
+        def local(field: Array, propagators: Array, waves: Array, items: Any) -> Array:
+            return form.matrix(field, propagators, waves, items, steps, self.execution)
 
         spread = jax.shard_map(
-            local, mesh=mesh(self.execution), in_specs=(P(), P(), form.items_spread), out_specs=form.matrix_spread,
-            check_vma=False,
+            local, mesh=mesh(self.execution), in_specs=(P(), P(), P(), form.items_spread),
+            out_specs=form.matrix_spread, check_vma=False,
         )  # fmt: skip
-        return spread(field, self._propagators(experiment, form), form.items)
+        return spread(field, self._propagators(experiment, form), waves, form.items)
 
     def _reduce(
         self, form: Form, matrix: Array, experiment: Experiment, waves: Array, keep: Callable, extra: Any,
         index: Array | None,
     ) -> Any:  # fmt: skip
         """What is kept of all probes [pattern state depth ...]; a device holds the matrix of some pixels, all beams."""
-        places = probe_positions(experiment.scan) - experiment.specimen.origin[None]
-        places = places if index is None else places[index]
+        places = _places(experiment) if index is None else _places(experiment)[index]
         (states, modes), devices = waves.shape[:2], self.execution.devices
         count = places.shape[0]
         chunk = devices * max(1, min(self.rows // (devices * states * modes), -(-count // devices)))
         filled = jnp.concatenate([places, jnp.repeat(places[-1:], -count % chunk, axis=0)]).reshape(-1, chunk, 2)
 
         def local(matrix: Array, items: Any, waves: Array, filled: Array, extra: Any) -> Any:
-            beams, weight = form.local_beams(items)
-            amplitudes = waves.reshape(states * modes, -1)[:, beams] * weight[None]
-            each = functools.partial(_chunk, form, states, devices, matrix, beams, amplitudes, keep, extra)
+            each = functools.partial(_chunk, form, (states, devices), matrix, form.prepare(waves, items), keep, extra)
             return jax.lax.map(jax.checkpoint(each), filled)
 
         specs = (form.matrix_spread, form.items_spread, P(), P(), P())
@@ -224,20 +244,21 @@ class Prism:
 
 
 def _chunk(
-    form: Form, states: int, devices: int, matrix: Array, beams: Array, amplitudes: Array, keep: Callable, extra: Any,
-    places: Array,
-) -> Any:  # fmt: skip
+    form: Form, sizes: tuple[int, int], matrix: Array, prepared: Any, keep: Callable, extra: Any, places: Array
+) -> Any:
     """What is kept of some probes [probe state depth ...]: a product on all devices, a share finished by each."""
-    phases = beam_phases(form.window, beams, places)
-    rows = (phases[:, None] * amplitudes[None]).reshape(-1, *beams.shape)
-    waves = combine(jnp.moveaxis(rows, 1, 0), matrix)
-    intensity = form.intensity(waves, places, states, devices)
+    intensity = form.intensity(form.products(matrix, prepared, places), places, *sizes)
     every = jax.vmap(jax.vmap(jax.vmap(keep, (None, 0)), (None, 0)), (None, 0))
     return every(extra, intensity)
 
 
-def choose_form(prism: Prism, experiment: Experiment) -> Form:
-    """The form for a specimen, or an error that says what would fit.
+def _places(experiment: Experiment) -> Array:
+    """Probe positions from the specimen's pixel (0, 0) [pattern 2] [Å]."""
+    return probe_positions(experiment.scan) - experiment.specimen.origin[None]
+
+
+def choose_form(prism: Prism, experiment: Experiment, waves: int = 1) -> Form:
+    """The form for a specimen and a probe of some waves (states × modes), or an error that says what would fit.
 
     Raises:
         InputError: Window, specimen and interpolation do not fit together.
@@ -250,7 +271,12 @@ def choose_form(prism: Prism, experiment: Experiment) -> Form:
     if tuple(f * n for f, n in zip(factors, window.shape, strict=True)) != specimen.grid.shape:
         raise InputError(_remedy(specimen.grid.shape, window.shape, factors))
     if factors == (1, 1):
-        return whole_form(window, beams, prism, slice_count(experiment))
+        slices = slice_count(experiment)
+        whole = whole_form(window, beams, prism, slices)
+        if prism.region is None:
+            return whole
+        check_region(prism.region, _places(experiment))
+        return region_form(whole, prism.region, waves, prism, slices * slice_work(math.prod(window.shape)))
     return interpolated_form(specimen.grid, window, beams, prism, slice_count(experiment))
 
 

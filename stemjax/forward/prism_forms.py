@@ -20,7 +20,7 @@ from stemjax.core.fourier import band_limit
 from stemjax.core.grid import Grid
 from stemjax.core.typing import Array
 from stemjax.forward.experiment import Experiment
-from stemjax.scatter.prism import scattered_beam
+from stemjax.scatter.prism import beam_phases, combine, waves_at_depths
 
 BEAMS_IN_STEP = (2, 64)
 """Least and most beams that a device sends before it meets the others."""
@@ -61,10 +61,39 @@ class Form:
     repeats: tuple[int, int] | None = None
 
     def matrix(
-        self, field: Array, propagators: Array, items: Any, depths: tuple[int, ...], execution: Execution
+        self,
+        field: Array,
+        propagators: Array,
+        waves: Array,
+        items: Any,
+        depths: tuple[int, ...],
+        execution: Execution,
     ) -> Array:
-        """On one device: the matrix [group beam depth 2 pixel] of its pixels."""
+        """On one device: the matrix [group beam depth 2 pixel] of its pixels; `waves` are [state mode ny nx]."""
         raise NotImplementedError
+
+    @property
+    def sent(self) -> int:
+        """Number of waves that are sent through the slices."""
+        return int(self.weight.sum())
+
+    def product_size(self, modes: int) -> float:
+        """Complex products that one probe of so many modes takes."""
+        groups, beams, pixels = self.matrix_shape
+        return float(groups * beams * pixels * modes)
+
+    def prepare(self, waves: Array, items: Any) -> Any:
+        """On one device: what `products` needs of the probe [state mode ny nx]: beams, and their amplitudes."""
+        beams, weight = self.local_beams(items)
+        flat = waves.reshape(-1, waves.shape[2] * waves.shape[3])
+        return beams, flat[:, beams] * weight[None]
+
+    def products(self, matrix: Array, prepared: Any, places: Array) -> tuple[Array, Array]:
+        """Real and imaginary part of the exit waves [group row depth pixel] of probes at places [probe 2] [Å]."""
+        beams, amplitudes = prepared
+        phases = beam_phases(self.window, beams, places)
+        rows = (phases[:, None] * amplitudes[None]).reshape(-1, *beams.shape)
+        return combine(jnp.moveaxis(rows, 1, 0), matrix)
 
     @property
     def matrix_shape(self) -> tuple[int, int, int]:
@@ -95,11 +124,20 @@ class WholeForm(Form):
     inside: np.ndarray = None  # type: ignore[assignment]
 
     def matrix(
-        self, field: Array, propagators: Array, items: Any, depths: tuple[int, ...], execution: Execution
+        self,
+        field: Array,
+        propagators: Array,
+        waves: Array,
+        items: Any,
+        depths: tuple[int, ...],
+        execution: Execution,
     ) -> Array:
+        shape = (field.shape[1], field.shape[2])
+
         @jax.checkpoint
-        def one(beam: Array) -> Array:
-            return self.kept(scattered_beam(beam, field, propagators, depths))
+        def one(item: Array) -> Array:
+            wave = self.start(waves, item, shape)
+            return self.kept(waves_at_depths(wave, field, propagators, depths))
 
         def step(beams: Array) -> Array:
             some = jax.lax.map(one, beams) if execution.chunk == 1 else jax.vmap(one)(beams)
@@ -108,6 +146,10 @@ class WholeForm(Form):
 
         every = jax.lax.map(step, items)
         return every.reshape(1, -1, *every.shape[2:])
+
+    def start(self, waves: Array, item: Array, shape: tuple[int, int]) -> Array:
+        """The wave that is sent for one item, in reciprocal space: a single beam."""
+        return jnp.zeros(shape[0] * shape[1], waves.dtype).at[item].set(1.0).reshape(shape)
 
     @property
     def matrix_shape(self) -> tuple[int, int, int]:

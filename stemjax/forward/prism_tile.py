@@ -36,7 +36,13 @@ class LatticeForm(Form):
     classes: np.ndarray = None  # type: ignore[assignment]
 
     def matrix(
-        self, field: Array, propagators: Array, items: Any, depths: tuple[int, ...], execution: Execution
+        self,
+        field: Array,
+        propagators: Array,
+        waves: Array,  # noqa: ARG002 - the beams do not depend on the probe
+        items: Any,
+        depths: tuple[int, ...],
+        execution: Execution,
     ) -> Array:
         assert self.repeats is not None
         number, _, places, _, pixels = items
@@ -48,8 +54,8 @@ class LatticeForm(Form):
         def one(item: tuple[Array, Array, Array]) -> Array:
             which, starts, kept = item
             filled = jnp.concatenate([starts, jnp.repeat(starts[-1:], -starts.shape[0] % batch)])
-            waves = class_matrix(field, apart[which], filled, depths, batch=batch)[: starts.shape[0]]
-            flat = waves.reshape(*waves.shape[:2], -1).at[..., kept].get(mode="promise_in_bounds")
+            found = class_matrix(field, apart[which], filled, depths, batch=batch)[: starts.shape[0]]
+            flat = found.reshape(*found.shape[:2], -1).at[..., kept].get(mode="promise_in_bounds")
             out = jnp.stack([flat.real, flat.imag], axis=2)
             # The sum makes devices wait for each other after every class, so that none falls a minute behind.
             return out if execution.devices == 1 else out + 0.0 * jax.lax.psum(out[0, 0, 0, 0], AXIS)

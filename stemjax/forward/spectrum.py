@@ -14,6 +14,7 @@ from stemjax.core.typing import Array, real
 from stemjax.forward.channelling import Channelling
 from stemjax.forward.diffraction import Diffraction
 from stemjax.forward.experiment import Experiment
+from stemjax.forward.image import ScannedImage
 from stemjax.specimen.potential import project_factors
 from stemjax.spectra.collection import Collection
 from stemjax.spectra.delocalisation import EdgePotential, effective_potential
@@ -75,6 +76,8 @@ class SpectrumImage:
     def maps(self, experiment: Experiment, index: Array | None = None) -> dict[str, Array]:
         """Expected losses to every edge within the window, and the images of the detectors, {name: [pattern]}."""
         spectrometer: Spectrometer = experiment.spectrometer
+        if not spectrometer.edges:
+            return ScannedImage(self.diffraction)(experiment, index) if experiment.detectors else {}
         frequencies = LARGEST_FREQUENCY * (np.arange(NODES) / (NODES - 1)) ** 2
         collection = _centred(spectrometer, experiment)
         factors = {

@@ -11,6 +11,9 @@ from stemjax.core.typing import Array, real
 from stemjax.optics.coherence import node_factors
 from stemjax.optics.probe import SUPPORT, Probe, aperture, probe_phase, probe_waves
 
+SMALL = 3000
+"""Waves, or pixels, up to which all modes are computed at once; beyond only the strongest are looked for."""
+
 
 def mode_occupancy(waves: Array) -> Array:
     """Share of the beam in every mode [mode], largest first once the modes are made orthogonal.
@@ -81,13 +84,39 @@ def condensed_probe(probe: Probe, *, lost: float = 1e-3) -> Probe:
         k = (real(np.broadcast_to(f, probe.grid.shape)[seen][None]) for f in probe.grid.frequencies())
         factors = np.asarray(jax.jit(node_factors, static_argnums=3)(probe.coherence, *k, probe.energy, probe.centre))
         flat = (flat[:, None] * factors[:, 0]).reshape(-1, flat.shape[1])
-    # Eigenvectors of the matrix of the waves' overlaps.
-    power, mixing = np.linalg.eigh(flat.conj() @ flat.T)
-    power, mixing = power[::-1], mixing[:, ::-1]
-    kept = int(np.argmax(np.cumsum(power) >= (1.0 - lost) * power.sum())) + 1
+    power, waves = _strongest(flat, lost)
+    kept = len(power)
     # In units of the aperture's amplitude, as free pixels are; the whole is normalised again.
-    unit = np.exp(1j * np.asarray(probe_phase(probe))[seen]) * np.sqrt((ideal**2).sum() / power[:kept].sum())
+    unit = np.exp(1j * np.asarray(probe_phase(probe))[seen]) * np.sqrt((ideal**2).sum() / power.sum())
     modes = np.zeros((kept, *probe.grid.shape), complex)
-    modes[:, seen] = mixing[:, :kept].T @ flat * unit / support[seen]
+    modes[:, seen] = waves * unit / support[seen]
     modes[0, seen] -= ideal[seen] / support[seen]
     return probe.replace(pixels=real(np.stack([modes.real, modes.imag], axis=1)), plate=None, coherence=None)
+
+
+def _strongest(flat: np.ndarray, lost: float) -> tuple[np.ndarray, np.ndarray]:
+    """Powers [mode] and waves [mode pixel] of the strongest orthogonal modes of waves [wave pixel], but for `lost`."""
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    count, pixels = flat.shape
+    wanted = (1.0 - lost) * float((np.abs(flat) ** 2).sum())
+    size = min(count, pixels)
+    if size <= SMALL:
+        # The smaller of the two matrices of overlaps: of the waves, or of the pixels.
+        overlaps = flat.conj() @ flat.T if count <= pixels else flat.T @ flat.conj()
+        power, vectors = (a[..., ::-1] for a in np.linalg.eigh(overlaps))
+        kept = int(np.argmax(np.cumsum(power) >= wanted)) + 1
+        chosen = vectors[:, :kept].T
+        waves = chosen @ flat if count <= pixels else np.sqrt(np.maximum(power[:kept], 0.0))[:, None] * chosen
+        return power[:kept], waves
+    density = LinearOperator((pixels, pixels), matvec=lambda v: flat.T @ (flat.conj() @ v), dtype=flat.dtype)
+    number = 32
+    while True:
+        # A fixed start: the same beam gives the same modes.
+        power, vectors = eigsh(density, k=min(number, size - 1), v0=np.ones(pixels, flat.dtype))
+        power, vectors = power[::-1], vectors[:, ::-1]
+        enough = np.cumsum(power) >= wanted
+        if enough.any() or number >= size - 1:
+            kept = int(np.argmax(enough)) + 1 if enough.any() else len(power)
+            return power[:kept], np.sqrt(np.maximum(power[:kept], 0.0))[:, None] * vectors[:, :kept].T
+        number *= 2

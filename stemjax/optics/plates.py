@@ -296,7 +296,7 @@ def read_array_plate(path: str | Path, sampling: Annotated[tuple[float, float] |
     """
     try:
         values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(f"no plate in '{path}' ({error}); give a .npy file with a real or complex array") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "iufc":
         raise InputError(f"'{path}' holds no single array of numbers; give a .npy file with a real or complex array")

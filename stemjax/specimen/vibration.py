@@ -226,7 +226,7 @@ def _check_frame(first: Atoms, frame: Atoms, name: str) -> None:
     """Refuse a frame whose atoms or cell are not those of the first."""
     if len(frame) != len(first) or (frame.numbers != first.numbers).any():
         raise InputError(
-            f"{name} holds {frame.symbols}, frame 0 {first.symbols}; give the same atoms in the same order"
+            f"{name} holds {len(frame)} atoms, frame 0 {len(first)}, or other elements; give the same in one order"
         )
     cell, wanted = np.asarray(frame.cell.array, float), np.asarray(first.cell.array, float)
     if np.abs(wanted - np.diag(np.diag(wanted))).max() > 1e-4 * np.abs(wanted).max():

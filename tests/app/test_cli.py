@@ -179,7 +179,8 @@ def test_init_asks_for_what_the_file_does_not_tell(tmp_path, monkeypatch, capsys
 
 def test_init_of_a_simulation_writes_what_check_takes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "atom.xyz", "1\n\nAu 0 0 0\n")
+    lattice = 'Lattice="4.08 0 0 0 4.08 0 0 0 4.08" Properties=species:S:1:pos:R:3 pbc="T T T"'
+    write(tmp_path / "atom.xyz", f"1\n{lattice}\nAu 0 0 0\n")
     assert main(["init", "simulation", "atom.xyz", "-o", "s.yaml"]) == 0
     assert main(["check", "s.yaml"]) == 0
     out = capsys.readouterr().out

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stemjax.app.config import load_config
+from stemjax.app.main import main
 from stemjax.app.simulation.run import prepare_simulation, simulate
 from stemjax.core.errors import InputError
 from stemjax.io import read_dataset, read_truth
@@ -167,6 +168,11 @@ WRONG = {
     "jitter without lines": (["scan.path=spiral", "scan.points=40", "scan.jitter=0.1 Å"], "has none; drop it"),
     "phonons without vibration": (["specimen.rms_displacement=null", "specimen.phonons=3"], "need vibration"),
     "an element without a displacement": (["specimen.rms_displacement={O: 0.1}"], "no displacement for C"),
+    "two images of one name": (["detector={annular: {A: [0, 9]}, segmented: {A: {rings: [0, 9]}}}"], "two images"),
+    "a layer with a thickness": (["specimen.thickness=5 nm"], "is one layer"),
+    "depths of spectra": (["series.depths=[5]", "spectrum={edges: [C_K], collection: 20}"], "do not go together"),
+    "a bin that leaves nothing": (["detector.pixelated={bin: 200}"], "leaves no"),
+    "rings too fine for the grid": (["probe.plate={rings: 20}"], "rings: [0-9]+$|specimen.size"),
     "a dopant for nothing": (["specimen.dopants={N: {replaces: Si, fraction: 0.1}}"], "Si"),
 }
 
@@ -179,11 +185,47 @@ def test_what_cannot_be_simulated_is_refused_with_a_remedy(name, tmp_path):
     assert "\n" not in str(refusal.value)
 
 
-def test_atoms_outside_their_cell_are_told(tmp_path):
+def test_a_file_is_repeated_until_the_scan_fits(tmp_path):
     from ase import Atoms
     from ase.io import write
 
     write(tmp_path / "a.xyz", Atoms("C", positions=[[5, 5, 1]], cell=[10, 10, 2], pbc=True))
     text = SMALL.replace("builder: graphene, size: [14 Å, 14 Å]", "file: a.xyz")
     (tmp_path / "small.yaml").write_text(text)
-    assert prepare_simulation(load_config(tmp_path / "small.yaml")).built.structure.numbers == (6,)
+    structure = prepare_simulation(load_config(tmp_path / "small.yaml")).built.structure
+    # 2.4 Å of scan and a margin of 4 Å around it need two cells of 10 Å along each side.
+    assert structure.numbers == (6,) * 4
+    assert structure.cell.tolist() == [2.0, 20.0, 20.0]
+
+
+def test_the_configuration_is_not_written_over(tmp_path):
+    small(tmp_path, "detector: {annular: {BF: [0, 9]}}")
+    before = (tmp_path / "small.yaml").read_text()
+    assert main(["simulate", str(tmp_path / "small.yaml"), "-o", str(tmp_path / "small.yaml")]) == 2
+    assert (tmp_path / "small.yaml").read_text() == before
+
+
+def test_blur_reaches_the_counts_and_nothing_stray_does(tmp_path):
+    text = "detector: {pixelated: {}, camera: {gain: 1, blur: 2}}"
+    blurred, _ = simulated(tmp_path, text)
+    sharp, _ = simulated(tmp_path, "detector: {pixelated: {}}")
+    one, other = (np.asarray(d.recording.counts)[0, 0] for d in (blurred, sharp))
+    assert abs(one.sum() / other.sum() - 1.0) < 1e-4
+    assert np.abs(one - other).sum() > 0.05 * other.sum()
+    np.testing.assert_allclose(blurred.recording.conditions.vacuum_probe.sum(), 1.0, atol=1e-4)
+
+
+def test_centre_of_mass_of_few_electrons_stays_in_its_disk(tmp_path):
+    text = "detector: {moments: 40}\ndose: {per_pattern: 4000}"
+    data, _ = simulated(tmp_path, text, ["scan.shape=[12, 12]"])
+    exact, _ = simulated(tmp_path, "detector: {moments: 40}", ["scan.shape=[12, 12]"])
+    noise = data.images["CoM_x"].values - exact.images["CoM_x"].values
+    # A disk of 25 mrad of even brightness has the variance 25²/4 along an axis.
+    assert abs(noise.std() / (25.0 / 2.0 / np.sqrt(4000)) - 1.0) < 0.25
+
+
+def test_vacancies_are_taken_out_of_crystals_too(tmp_path):
+    crystal = ["specimen.builder=srtio3", "specimen.thickness=8 Å", "specimen.size=null"]
+    whole = prepare_simulation(small(tmp_path, "", crystal)).built.structure
+    holed = prepare_simulation(small(tmp_path, "", [*crystal, "specimen.vacancies=[[4, 4]]"])).built.structure
+    assert len(whole.numbers) - len(holed.numbers) == 1

@@ -187,3 +187,15 @@ def test_the_process_does_not_grow_from_scan_to_scan(semiangle, way):
     assert float(first) < 300 * MB
     # 540 MB of patterns have passed by since; every scan is compiled anew.
     assert float(grown) < 60 * MB
+
+
+def test_a_scan_of_a_part_sends_fewer_waves_where_the_work_is_worth_it(monkeypatch):
+    made = scene(20, (48, 48), semiangle=25.0)
+    made = made.replace(scan=make_raster((20, 20), 0.1, origin=(2.0, 2.0)))
+    assert choose_propagation(made).propagation.region is None
+    monkeypatch.setattr("stemjax.forward.planner.REGION_WORK", 0.0)
+    plan = choose_propagation(made)
+    assert plan.propagation.region == pytest.approx((1.95, 1.95, 3.95, 3.95), abs=1e-6)
+    assert plan.estimates[0].name == "PRISM of the scanned region, exact"
+    found = jax.jit(plan.propagation)(made, jnp.array([0, 399]))
+    assert np.allclose(found, jax.jit(Diffraction())(made, jnp.array([0, 399])), atol=1e-9)

@@ -12,11 +12,11 @@ from stemjax.core.executor import Execution
 from stemjax.core.grid import Grid
 from stemjax.detect.annular import make_annular_detector
 from stemjax.detect.pixelated import PixelatedDetector
-from stemjax.forward.beams import reach_of
+from stemjax.forward.beams import aperture_beams, reach_of
 from stemjax.forward.diffraction import Diffraction
 from stemjax.forward.experiment import make_experiment
 from stemjax.forward.image import ScannedImage
-from stemjax.forward.prism import Prism
+from stemjax.forward.prism import Prism, choose_form
 from stemjax.optics.aberrations import make_aberrations
 from stemjax.optics.coherence import make_coherence
 from stemjax.optics.probe import make_probe
@@ -252,6 +252,47 @@ def test_windows_that_do_not_fit_are_refused_with_what_would():
         match=r"window of \(24, 30\) pixels is not a whole number of tiles of \(12, 16\); use a window of \(24, 32\)",
     ):
         Prism()(experiment(tiled.specimen, (24, 30)))
+
+
+SMALL = (1.0, 1.5, 2.5, 3.0)
+"""Bounds (y0, x0, y1, x1) of a scan over a part of the specimen [Å]."""
+
+
+def part_of_the_specimen(shape=(40, 48)):
+    made = experiment(make_potential_object(values(shape), 2.0, Grid(shape, SAMPLING)), shape, semiangle=25.0)
+    corners = np.array([[SMALL[0], SMALL[1]], [SMALL[2], SMALL[3]], [1.7, 2.9], [SMALL[2], SMALL[1]]])
+    return made.replace(scan=make_scan(corners))
+
+
+def test_a_part_of_the_specimen_needs_fewer_waves_and_loses_nothing():
+    made = part_of_the_specimen()
+    simulator = Prism(execution=Execution(2)).restricted(made)
+    form = choose_form(simulator, made)
+    assert form.sent < 0.75 * len(aperture_beams(made.probe))
+    expected = patterns(Diffraction(), made)
+    assert error(patterns(simulator, made), expected) < EXACT
+    with jax.enable_x64(False):
+        single = part_of_the_specimen()
+        assert choose_form(simulator, single).sent < 0.75 * form.sent
+        assert error(patterns(simulator, single), expected) < SINGLE
+
+
+def test_probes_outside_their_region_are_refused():
+    made = part_of_the_specimen()
+    with pytest.raises(InputError, match=r"1 of 4 probes lie outside the region .* use region=\(1, 1.5, 2.5, 3\)"):
+        choose_form(Prism(region=(1.0, 1.5, 2.5, 2.95)).fitted(made), made)
+
+
+@pytest.mark.slow
+def test_gradients_through_a_region():
+    made = part_of_the_specimen()
+
+    def slope(simulator):
+        return jax.jit(jax.grad(lambda e: jnp.sum(jnp.sqrt(simulator(e) + 1.0))))(made)
+
+    found, expected = slope(Prism().restricted(made)), slope(Diffraction())
+    for mine, leaf in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert float(jnp.abs(mine - leaf).max()) < 1e-7 * max(float(jnp.abs(leaf).max()), 1e-9)
 
 
 @pytest.mark.slow

@@ -75,6 +75,8 @@ def _plate(choice: PlateSettings, semiangle: float) -> Any:
 def _plate_of_file(path: str, semiangle: float) -> Any:
     """A plate that spans the aperture; its border goes on outside, so that the rim of the aperture stays open."""
     whole = read_array_plate(path, 1.0)
+    if not float(np.abs(np.asarray(whole.amplitude)).max()) > 0.0:
+        raise InputError(f"probe.plate.file: {path} is opaque everywhere; give a plate with amplitude above zero")
     amplitude, phase = (np.pad(np.asarray(part), 2, mode="edge") for part in (whole.amplitude, whole.phase))
     steps = tuple(2.0 * semiangle / n for n in whole.amplitude.shape)
     return make_array_plate(amplitude, phase, (steps[0], steps[1]))
@@ -127,6 +129,10 @@ def _moved(scan: Scan, places: np.ndarray) -> Scan:
 def nominal_scan(settings: SimulationSettings, grid: Grid) -> Scan:
     """The path of the probe as it is set, about the middle of the cell."""
     choice = settings.scan
+    if choice.path in ("spiral", "random", "sparse") and (choice.frames > 1 or choice.angles is not None):
+        raise InputError(
+            f"scan.frames and scan.angles repeat images, and a {choice.path} path makes none; give path: raster"
+        )
     if choice.angles is not None:
         scan = make_series_rotated(
             lambda turn: _frame(choice, choice.rotation + turn, settings.seed), choice.angles, pause=choice.frame_pause

@@ -29,6 +29,9 @@ from stemjax.core.quantity import (
     one_of,
 )
 
+RESERVED = ("CoM", "CoM_electrons", "CoM_y", "CoM_x", "iCoM", "MIDI", "patterns")
+"""Names of images that a simulation gives itself."""
+
 
 class PixelatedSettings(Settings):
     """A detector that records a pattern at every position."""
@@ -100,6 +103,12 @@ class DetectorSettings(Settings):
         images = self.annular or self.segmented or self.moments or self.midi or self.virtual or self.response
         if self.pixelated is None and not images:
             raise InputError("no detector is given; add 'pixelated: {}' or 'annular: {HAADF: [60, 200]}'")
+        names = [*self.annular, *self.segmented, *self.virtual, *([self.response.name] if self.response else [])]
+        twice = [name for name in names if names.count(name) > 1 or name in RESERVED]
+        if twice:
+            raise InputError(
+                f"detector.{twice[0]} is the name of two images; give other names than {', '.join(RESERVED)}"
+            )
         if self.pixelated is None and (self.camera or self.virtual):
             raise InputError("detector.camera and detector.virtual act on patterns; add 'pixelated: {}'")
         return self

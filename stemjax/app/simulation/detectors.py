@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from stemjax.app.simulation.arrays import read_array
 from stemjax.app.simulation.detector_settings import ResponseSettings
 from stemjax.app.simulation.settings import SimulationSettings
 from stemjax.core.errors import InputError
@@ -46,7 +47,12 @@ def build_detectors(settings: SimulationSettings, grid: Grid, probe: Probe) -> d
 
 def _measured(choice: ResponseSettings, grid: Grid, energy: float) -> Any:
     """A measured detector from the image of its response."""
-    made = make_response_map(read_detector_image(choice.file), choice.pixel, centre=choice.centre)
+    image = read_detector_image(choice.file)
+    if image.ndim != 2:
+        raise InputError(f"detector.response.file: an array of shape {image.shape}; give an image [y, x]")
+    if choice.centre is not None and not all(0 <= c < n for c, n in zip(choice.centre, image.shape, strict=True)):
+        raise InputError(f"detector.response.centre {list(choice.centre)} lies outside the map of {image.shape} pixels")
+    made = make_response_map(image, choice.pixel, centre=choice.centre)
     check_reach(made.reach, grid, energy, name=f"detector.response ({choice.file})")
     return made
 
@@ -58,6 +64,10 @@ def build_pixelated(settings: SimulationSettings, grid: Grid) -> PixelatedDetect
         return None
     bin = (choice.bin, choice.bin)
     carried = tuple(int(n * 2 / 3) // choice.bin for n in grid.shape)
+    if min(carried) < 1:
+        raise InputError(
+            f"detector.pixelated.bin {choice.bin} leaves no pixel of the {list(grid.shape)} of the grid; give less"
+        )
     shape = choice.shape or carried
     if any(n > m for n, m in zip(shape, carried, strict=True)):
         fine = settings.potential.sampling * min(m / n for n, m in zip(shape, carried, strict=True))
@@ -86,10 +96,7 @@ def virtual_weights(settings: SimulationSettings, shape: tuple[int, int]) -> dic
     found = {}
     for name, path in settings.detector.virtual.items():
         key = f"detector.virtual.{name}"
-        try:
-            weights = np.asarray(np.load(path, allow_pickle=False), float)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{key}: {path} is no array ({error}); give a .npy file of weights") from None
+        weights = read_array(path, key, "weights of the pixels, zero frequency in the centre")
         if weights.shape != shape:
             raise InputError(f"{key}: weights of {weights.shape} for patterns of {shape}; give one weight a pixel")
         found[name] = weights

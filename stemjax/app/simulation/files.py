@@ -46,12 +46,13 @@ def recording_of(
     optional: dict[str, Any] = {} if counts is None else {"counts": counts}
     return Recording(
         energy=beam.energy,
-        scan_step=settings.scan.step,
+        scan_step=settings.scan.step if experiment.scan.shape is not None and len(experiment.scan.shape) == 2 else None,
+        defocus=-float(experiment.probe.aberrations.C10) if settings.series.defoci else None,
         detector_sampling=(bin * sampling[0], bin * sampling[1]),
         semiangle=beam.semiangle,
         scan_rotation=settings.scan.rotation,
         electrons_per_count=1.0 if camera is None else 1.0 / camera.gain,
-        metadata={"simulated": True, "seed": settings.seed, "detectors": _detector_texts(settings)} | _camera(settings),
+        metadata={"simulated": True, "seed": settings.seed, "detectors": _detector_texts(settings)} | _others(settings),
         conditions=_conditions(experiment, settings, detector, order),
         **optional,
     )
@@ -74,19 +75,20 @@ def _conditions(
         chromatic=None if coherence is None else coherence.chromatic,
         energy_spread=None if coherence is None else coherence.energy_spread,
         times=None if scan.times is None else np.asarray(scan.times, float)[order],
-        positions=None if settings.scan.path in ("raster", "serpentine", "hilbert") else nominal[order],
+        positions=nominal[order] if scan.shape is None or len(scan.shape) == 3 else None,
         vacuum_probe=None if detector is None else vacuum_probe(experiment, detector, settings),
         instrument=f"stemjax {__version__} (simulated)",
     )
 
 
-def _camera(settings: SimulationSettings) -> dict[str, float]:
-    """What turns counts into electrons: (C − dark) / gain."""
-    camera = settings.detector.camera
+def _others(settings: SimulationSettings) -> dict[str, Any]:
+    """What turns counts into electrons, (C − dark) / gain, and where the spectrometer's aperture stood."""
+    camera, spectrum = settings.detector.camera, settings.spectrum
+    found: dict[str, Any] = {} if spectrum is None else {"collection_offset_mrad": list(spectrum.offset)}
     if camera is None:
-        return {}
+        return found
     named = {name: getattr(camera, name) for name in ("gain", "dark", "readout", "blur", "saturation")}
-    return {f"camera_{name}": float(value) for name, value in named.items() if value is not None}
+    return found | {f"camera_{name}": float(value) for name, value in named.items() if value is not None}
 
 
 def _set(experiment: Experiment, name: str) -> bool:

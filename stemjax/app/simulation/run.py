@@ -57,6 +57,15 @@ class Simulation:
     built: Built
     planned: PropagationPlan
 
+    @property
+    def how(self) -> str:
+        """What is computed, in words."""
+        chosen = self.planned.estimates[0]
+        if chosen.propagation == self.planned.propagation:
+            return self.planned.describe().splitlines()[0]
+        name = type(self.planned.propagation).__name__.replace("Diffraction", "multislice").replace("Prism", "PRISM")
+        return f"{name}, as it has to be: {self.planned.probes} probes in blocks of {self.planned.block}"
+
 
 @dataclass(frozen=True)
 class Member:
@@ -87,7 +96,7 @@ def simulate(settings: SimulationSettings, path: Path) -> Written:
     made = prepare_simulation(settings)
     written = [_write_member(member, made, settings) for member in _members(made, settings, path)]
     files = tuple(file for group, _ in written for file in group)
-    return Written(files, written[0][1], made.planned.describe().splitlines()[0])
+    return Written(files, written[0][1], made.how)
 
 
 def prepare_simulation(settings: SimulationSettings) -> Simulation:
@@ -118,6 +127,8 @@ def _planned(
     found = choose_propagation(computed, base, kept_bytes=kept)
     method, wanted = settings.propagation.method, settings.propagation.interpolation
     if method == "multislice" or settings.specimen.absorption or settings.spectrum is not None:
+        if not isinstance(found.propagation, Prism):
+            return replace(found, block=min(found.block, LARGEST_BLOCK))
         return replace(found, propagation=base, block=min(found.block, LARGEST_BLOCK))
     if method == "prism" and not isinstance(found.propagation, Prism):
         fields = {n: getattr(base, n) for n in ("detector", "limit", "limit_transmission", "execution")}

@@ -70,5 +70,10 @@ class SimulationSettings(Settings):
         if self.series.depths and (self.spectrum is not None or self.specimen.absorption):
             other = "spectrum" if self.spectrum is not None else "specimen.absorption"
             raise InputError(f"series.depths and {other} do not go together; give specimen.thickness, one run a depth")
+        single = self.spectrum is not None or self.specimen.absorption
+        if single and self.propagation.method == "prism":
+            raise InputError(
+                "spectra and absorption follow each probe through the slices; drop propagation.method: prism"
+            )
         if self.spectrum is not None and self.specimen.field is not None:
             raise InputError("spectrum needs the atoms alone; drop specimen.field, or simulate the spectrum apart")

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from stemjax.app.simulation.arrays import read_array
 from stemjax.app.simulation.settings import SimulationSettings
+from stemjax.app.simulation.specimen_settings import LAYERS
 from stemjax.core.errors import InputError
 from stemjax.core.grid import Grid
+from stemjax.specimen.assemblies import dope, vacancies
 from stemjax.specimen.atomic import make_atomic_specimen, with_trajectory
 from stemjax.specimen.builders import graphene, mos2_monolayer, slab
 from stemjax.specimen.fields import flipped
@@ -110,6 +113,8 @@ def build_structure(settings: SimulationSettings) -> tuple[Structure, tuple[int,
         repeats = _repeats(structure, slab(name, choice.zone_axis or axis, thickness=choice.thickness or 1.0))
     else:
         structure, repeats = _from_file(settings, size)
+    if choice.vacancies and choice.builder not in LAYERS:
+        structure = vacancies(structure, positions=np.asarray(choice.vacancies))
     return _vibrating(_disturbed(structure, settings), settings), repeats
 
 
@@ -123,14 +128,27 @@ def _from_file(settings: SimulationSettings, size: tuple[float, float]) -> tuple
 
     choice = settings.specimen
     atoms = mean_atoms(choice.file or "") if choice.trajectory else read_atoms(choice.file or "")
-    if choice.zone_axis is None and choice.thickness is None:
-        return wrapped(from_ase(atoms)), (1, 1)
     if choice.trajectory:
-        raise InputError("a trajectory is taken as it is; drop specimen.zone_axis and specimen.thickness")
+        if choice.zone_axis or choice.thickness or choice.size:
+            raise InputError("a trajectory is taken as it is; drop specimen.zone_axis, thickness and size")
+        return wrapped(from_ase(atoms)), (1, 1)
+    if choice.zone_axis is None and choice.thickness is None:
+        return _repeated_file(atoms, size)
     axis = choice.zone_axis or (0, 0, 1)
     thickness = choice.thickness or float(atoms.cell.lengths()[2])
     whole = from_ase(orthogonal_cell(atoms, axis, thickness=thickness, min_width=size).atoms)
     return whole, _repeats(whole, from_ase(orthogonal_cell(atoms, axis, thickness=thickness).atoms))
+
+
+def _repeated_file(atoms: Atoms, size: tuple[float, float]) -> tuple[Structure, tuple[int, int]]:
+    """The atoms of a file as they are, beside each other until they are as wide as asked."""
+    try:
+        tile = from_ase(atoms)
+    except InputError as error:
+        raise InputError(f"specimen.file: {str(error).split('; ')[0]}; give specimen.zone_axis: [0, 0, 1]") from None
+    edges = np.asarray(tile.cell, float)[1:]
+    ny, nx = (max(1, math.ceil(want / edge - 1e-6)) for want, edge in zip(size, edges, strict=True))
+    return wrapped(from_ase(atoms * (nx, ny, 1))), (ny, nx)
 
 
 def read_atoms(path: str) -> Atoms:
@@ -141,7 +159,8 @@ def read_atoms(path: str) -> Atoms:
         atoms = read(path, index=-1)
     # ase's readers raise whatever their parsers stumble over.
     except Exception as error:
-        raise InputError(f"ase cannot read atoms from {path}: {error}; give a cif, xyz, ... file") from None
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"ase cannot read atoms from {path}: {reason}; give a cif, xyz, ... file") from None
     if isinstance(atoms, list):
         raise InputError(f"{path} holds {len(atoms)} sets of atoms where one is wanted")
     return atoms
@@ -149,8 +168,6 @@ def read_atoms(path: str) -> Atoms:
 
 def _disturbed(structure: Structure, settings: SimulationSettings) -> Structure:
     """The atoms with dopants put in."""
-    from stemjax.specimen.assemblies import dope
-
     for number, (element, entry) in enumerate(settings.specimen.dopants.items()):
         seed = settings.seed + 101 * number
         structure = dope(structure, element, replaces=entry["replaces"], fraction=entry["fraction"], seed=seed)
@@ -206,12 +223,7 @@ def _phase(path: str, grid: Grid, key: str) -> np.ndarray:
     """A phase [y x] brought onto the grid of the specimen, which it spans."""
     from scipy.ndimage import zoom
 
-    try:
-        values = np.asarray(np.load(path, allow_pickle=False), float)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{key}: {path} is no array ({error}); give a .npy file of a phase [y, x] in rad") from None
-    if values.ndim != 2 or min(values.shape) < 2:
-        raise InputError(f"{key}: an array of shape {values.shape}; give a phase [y, x] in rad")
+    values = read_array(path, key, "a phase in rad over the specimen")
     if values.shape == grid.shape:
         return values
     scale = [n / m for n, m in zip(grid.shape, values.shape, strict=True)]

@@ -77,6 +77,8 @@ class SpecimenSettings(Settings):
             raise InputError(f"specimen wants 'builder' or 'file' and {found} given; give one, e.g. builder: srtio3")
         if self.builder not in (None, *LAYERS) and self.thickness is None:
             raise InputError(f"specimen.builder = {self.builder} needs specimen.thickness; add 'thickness: 20 nm'")
+        if self.builder in LAYERS and (self.zone_axis is not None or self.thickness is not None):
+            raise InputError(f"specimen.builder = {self.builder} is one layer; drop specimen.thickness and zone_axis")
         return self
 
     @model_validator(mode="after")
@@ -88,8 +90,10 @@ class SpecimenSettings(Settings):
             raise InputError("specimen.phonons and absorption need vibration; add 'rms_displacement: 0.08 Å'")
         if self.phonons and self.absorption:
             raise InputError("specimen.phonons and specimen.absorption are two ways to the same; keep one of them")
-        if self.trajectory and (self.file is None or self.phonons):
-            raise InputError("specimen.trajectory takes the frames of specimen.file; give 'file' and drop 'phonons'")
+        if self.trajectory and (self.file is None or self.phonons or moving):
+            raise InputError(
+                "specimen.trajectory takes the frames of specimen.file as they are; drop what makes them move"
+            )
         return self
 
 
