@@ -71,4 +71,7 @@ def responses(detectors: dict[str, Any], grid: Grid, energy: float) -> dict[str,
 
 def _images(extra: tuple[Array, dict[str, Array]], intensity: Array) -> dict[str, Array]:
     dose, weights = extra
-    return {name: dose * jnp.einsum("...yx,yx->...", weight, intensity) for name, weight in weights.items()}
+    return {
+        name: dose * jnp.einsum("...yx,yx->...", weight, intensity, precision="highest")
+        for name, weight in weights.items()
+    }

@@ -132,7 +132,7 @@ def _planned(
         return replace(found, propagation=base, block=min(found.block, LARGEST_BLOCK))
     if method == "prism" and not isinstance(found.propagation, Prism):
         fields = {n: getattr(base, n) for n in ("detector", "limit", "limit_transmission", "execution")}
-        found = replace(found, propagation=Prism(**fields))
+        found = replace(found, propagation=Prism(**fields).fitted(computed))
     if wanted > 1 and isinstance(found.propagation, Prism):
         found = replace(found, propagation=replace(found.propagation, interpolation=(wanted, wanted)))
     return replace(found, block=min(found.block, LARGEST_BLOCK))
