@@ -201,11 +201,16 @@ def misspellings():
                     yield problem, path, name
 
 
+QUICK = 4
+"""Wrong values of every key that every run tries; the rest of a kind, in turns from key to key, with the slow tests."""
+
+
 def wrong_values():
     for problem, kinds in KINDS.items():
-        for path, kind in kinds.items():
-            for value in WRONG[kind]:
-                yield problem, path, value
+        for number, (path, kind) in enumerate(kinds.items()):
+            for place, value in enumerate(WRONG[kind]):
+                quick = (place + number) % len(WRONG[kind]) < QUICK
+                yield pytest.param(problem, path, value, marks=() if quick else pytest.mark.slow)
 
 
 def refusal(text, source="my.yaml"):
