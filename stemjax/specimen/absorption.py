@@ -15,9 +15,9 @@ So a table of the integral over the azimuth serves every u, and w is differentia
 of plane waves at ±k/2 is scattered to, so the same integral over a ring of p is what falls on an annular detector.
 
 The second order takes too much out of heavy atoms: at 100 keV and u = 0.08 Å 2 % for silicon, 55 % for gold
-(tests/physics/test_absorption.py). With the interaction parameter given, F F is multiplied by Re(R R*) of `stemjax.specimen.phase_grating`, which
-is every order. Frozen phonons agree where their pixels are fine enough: their potential ends at the band limit, which
-makes the rings of heavy atoms too bright on coarse pixels.
+(tests/physics/test_absorption.py). With the interaction parameter given, F F is multiplied by Re(R R*) of
+`stemjax.specimen.phase_grating`, which is every order. Frozen phonons agree where their pixels are fine enough: their
+potential ends at the band limit, which makes the rings of heavy atoms too bright on coarse pixels.
 
 Source: C. R. Hall, P. B. Hirsch, Proc. R. Soc. A 286 (1965) 158; D. M. Bird, Q. A. King, Acta Cryst. A46 (1990) 202;
 for detectors S. J. Pennycook, D. E. Jesson, Ultramicroscopy 37 (1991) 14.
