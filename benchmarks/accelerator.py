@@ -127,7 +127,7 @@ def epoch(repeats: int) -> dict:
         runs = []
         for number in range(repeats + 1):
             start = time.perf_counter()
-            state, _ = solver.epoch(spread, state, plan, number, 4096)
+            state, _ = solver.epoch(spread, state, plan, number)
             runs.append(time.perf_counter() - start)
         times[f"batch_{batch}_seconds"] = round(statistics.median(runs[1:]), 4)
     return times

@@ -51,9 +51,9 @@ def spread(experiment: sj.Experiment) -> float:
 
 
 inside = slice(18, 38)
-middle = np.asarray(found.experiment.specimen.phase)[0, inside, inside]
+middle = np.asarray(found.value.specimen.phase)[0, inside, inside]
 likeness = np.corrcoef(middle.ravel(), phase[inside, inside].ravel())[0, 1]
 print(found.status)
-print(f"C10: start 40.0 Å, found {float(found.experiment.probe.aberrations.C10):.1f} Å, truth 60.0 Å")
-print(f"positions: start {spread(start):.3f} Å, found {spread(found.experiment):.3f} Å from the truth")
+print(f"C10: start 40.0 Å, found {float(found.value.probe.aberrations.C10):.1f} Å, truth 60.0 Å")
+print(f"positions: start {spread(start):.3f} Å, found {spread(found.value):.3f} Å from the truth")
 print(f"phase: correlation with the truth {likeness:.3f}")

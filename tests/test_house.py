@@ -38,7 +38,7 @@ def test_every_name_is_defined():
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821", "--output-format", "json"]
     found = json.loads(subprocess.run([*command, "stemjax"], cwd=ROOT, capture_output=True, text=True).stdout)
     names = {(re.search(r"`(.+?)`", f["message"])[1], f["filename"], f["location"]["row"]) for f in found}
-    known = AXES | UNITS | {"point", "node", "power", "member", "chunk", "k"}
+    known = AXES | UNITS | {"point", "node", "power", "member", "chunk", "k", "column", "place"}
     assert not [n for n in names if n[0] not in known]
 
 

@@ -53,7 +53,7 @@ def iterate(
 ) -> Progress:
     """The epochs, with checkpoints; ends early at a signal (KeyboardInterrupt) or when the loss is not finite."""
     settings, signals, reporter = job.settings, job.signals, job.reporter
-    records, epochs = problem.measurement.counts.shape[0], settings.solver.epochs
+    epochs = settings.solver.epochs
     schedule = make_plan(settings, problem.experiment, execution)
     spread = distribute(problem, execution)
     state = initial(spread, schedule)
@@ -70,7 +70,7 @@ def iterate(
     reporter.start("ptychography", epochs, progress.epochs)
     signals.patient = True
     while progress.epochs < epochs:
-        if not _one_epoch(spread, state_box := [state], schedule, progress, records):
+        if not _one_epoch(spread, state_box := [state], schedule, progress):
             break
         state = state_box[0]
         reporter.epoch(progress.epochs, progress.loss[-1], seconds=round(progress.times[-1], 4))
@@ -79,11 +79,11 @@ def iterate(
     return progress
 
 
-def _one_epoch(spread: Problem, box: list[State], schedule: Plan, progress: Progress, records: int) -> bool:
+def _one_epoch(spread: Problem, box: list[State], schedule: Plan, progress: Progress) -> bool:
     """One epoch; False where its loss is not finite, and `progress` then holds the state before it."""
     begin = time.perf_counter()
-    state, values = epoch(spread, box[0], schedule, progress.epochs, records)
-    loss = mean_loss(values, records, spread.measurement.counts.shape[0], schedule.batch)
+    state, values = epoch(spread, box[0], schedule, progress.epochs)
+    loss = mean_loss(values, spread, schedule.batch)
     if progress.epochs == 0:
         progress.first = float(values[0])
     kept = jax.tree.map(np.array, state)

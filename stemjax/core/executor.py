@@ -196,11 +196,7 @@ def _sum_forward(
 
         start = jnp.zeros(()), jax.tree.map(jnp.zeros_like, shared), jax.tree.map(jnp.zeros_like, field)
         (total, ct_shared, ct_field), ct_items = jax.lax.scan(body, start, _chunks(batch, execution.chunk))
-        lanes, probes = batch.weight.shape
-        ct_items = jax.tree.map(
-            lambda a: a.reshape(-1, *a.shape[2:])[: lanes * probes].reshape(lanes, probes, *a.shape[2:]), ct_items
-        )
-        return jax.lax.psum((total, ct_shared, ct_field), AXIS), ct_items
+        return jax.lax.psum((total, ct_shared, ct_field), AXIS), _unchunked(ct_items, batch)
 
     spread = jax.shard_map(
         local, mesh=mesh(execution), in_specs=(P(), P(), P(AXIS)), out_specs=(P(), P(AXIS)), check_vma=False
@@ -217,6 +213,86 @@ def _sum_backward(
 
 
 sum_probes.defvjp(_sum_forward, _sum_backward)
+
+
+def curvature_probes(
+    function: Callable, weigh: Callable, shared: Any, field: Any, batch: Batch,
+    window: tuple[int, int], execution: Execution, directions: tuple[Any, Any, Any],
+) -> tuple[Any, Any, Any]:  # fmt: skip
+    r"""Product of a direction with the Gauss-Newton matrix of all probes, one probe after the other.
+
+    .. math:: \sum_i w_i J_i^\mathsf{T} W_i J_i\, v, \qquad J_i = \partial f(s, F|_{c_i}, x_i) / \partial (s, F, x_i)
+
+    Args:
+        function: `function(shared, patch, item) -> array`, such as expected counts.
+        weigh: `weigh(shared, value, datum) -> array`, the diagonal W, such as an inverse variance.
+        shared: Pytree of floating arrays that all probes share.
+        field: Pytree of arrays [... ny nx] of which every probe sees a window, or None.
+        batch: The probes.
+        window: Shape (ny, nx) of the window.
+        execution: The layout.
+        directions: v: trees like `shared`, `field` and `batch.items`.
+
+    Returns:
+        Trees like `shared`, `field` and `batch.items`. No Jacobian is formed; memory is that of one chunk.
+
+    >>> batch = Batch(jnp.ones((1, 2)), jnp.zeros((1, 2, 2), int), jnp.ones((1, 2, 1, 1)), jnp.array([[0, 1]]),
+    ...               jnp.ones((1, 2)))
+    >>> f, one = (lambda s, patch, x: s * x * patch), (lambda s, value, d: d)
+    >>> v = (jnp.array(1.0), jnp.zeros((2, 2)), jnp.zeros((1, 2)))
+    >>> float(curvature_probes(f, one, jnp.array(2.0), jnp.ones((2, 2)), batch, (1, 1), Execution(), v)[0])
+    2.0
+    """
+
+    def local(shared: Any, field: Any, batch: Batch, directions: Any) -> Any:
+        along, across, each = directions
+        both = batch._replace(items=(batch.items, each))
+
+        def body(carry: Any, chunk: Any) -> tuple[Any, Any]:
+            (items, moves), corners, place, weight = chunk
+            data = _records(batch.data, place)
+            patches, steps = (_windows(f, corners, window) for f in (field, across))
+
+            def values(s: Any, f: Any, x: Any) -> Any:
+                return _each(function, s, (f, x), weight.shape[0])
+
+            value, push = jax.linearize(values, shared, patches, items)
+            weights = _each(weigh, shared, (value, data), weight.shape[0])
+            scale = weight.reshape(-1, *(1 for _ in range(value.ndim - 1))).astype(value.dtype)
+            pull = jax.linear_transpose(push, shared, patches, items)
+            add_shared, add_window, add_items = pull(scale * weights * push(along, steps, moves))
+            sum_shared, sum_field = carry
+            sum_shared = jax.tree.map(jnp.add, sum_shared, add_shared)
+            return (sum_shared, _add_windows(sum_field, add_window, corners, window)), add_items
+
+        start = jax.tree.map(jnp.zeros_like, shared), jax.tree.map(jnp.zeros_like, field)
+        (sum_shared, sum_field), items = jax.lax.scan(body, start, _chunks(both, execution.chunk))
+        return jax.lax.psum((sum_shared, sum_field), AXIS), _unchunked(items, batch)
+
+    split = (P(), P(), P(AXIS))
+    spread = jax.shard_map(
+        local, mesh=mesh(execution), in_specs=(*split, split), out_specs=((P(), P()), P(AXIS)), check_vma=False
+    )
+    (sum_shared, sum_field), items = spread(shared, field, batch, directions)
+    return sum_shared, sum_field, items
+
+
+def _each(function: Callable, shared: Any, items: tuple[Any, ...], count: int) -> Any:
+    """A function of every probe of a chunk [chunk ...]; a chunk of one stays free of a batch axis inside."""
+    if count == 1:
+        value = function(shared, *(jax.tree.map(lambda a: a[0], item) for item in items))
+        return jax.tree.map(lambda a: a[None], value)
+    return jax.vmap(lambda *item: function(shared, *item))(*items)
+
+
+def _unchunked(items: Any, batch: Batch) -> Any:
+    """Arrays [chunks chunk ...] as [lane probe ...], padding left out."""
+    lanes, probes = batch.weight.shape
+
+    def one(array: jax.Array) -> jax.Array:
+        return array.reshape(-1, *array.shape[2:])[: lanes * probes].reshape(lanes, probes, *array.shape[2:])
+
+    return jax.tree.map(one, items)
 
 
 def _weighted(function: Callable, shared: Any, windows: Any, items: Any, data: Any, weight: jax.Array) -> jax.Array:

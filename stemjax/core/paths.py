@@ -1,7 +1,12 @@
-"""Leaves of a pytree by dotted path: `probe.aberrations.C10`, `specimen.phase`, `detectors.0.inner`."""
+"""Leaves of a pytree by dotted path: `probe.aberrations.C10`, `specimen.phase`, `detectors.0.inner`.
+
+In a path that selects, `*` stands for any part of one name (`probe.aberrations.C3*`, `*.scan.positions`) and `**` for
+any number of names (`**.positions`); the path of an inner node stands for all leaves below it.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -34,22 +39,45 @@ def select(tree: Any, paths: Iterable[str]) -> dict[str, Any]:
 
     Args:
         tree: Any pytree.
-        paths: Dotted paths of leaves; the path of an inner node stands for all leaves below it.
+        paths: Dotted paths of leaves, of inner nodes for all leaves below, or patterns with `*` and `**`.
 
     Raises:
         InputError: A path names nothing; the message names the nearest.
 
     >>> select({"a": {"b": 1.0, "d": 4.0}, "c": 2.0}, ["a", "c"])
     {'a.b': 1.0, 'a.d': 4.0, 'c': 2.0}
+    >>> select({"a": {"b": 1.0, "d": 4.0}, "c": {"b": 2.0}}, ["*.b"])
+    {'a.b': 1.0, 'c.b': 2.0}
     """
     known = leaves(tree)
-    found: dict[str, Any] = {}
+    return {path: known[path] for path in matching(known, paths)}
+
+
+def matching(known: Iterable[str], paths: Iterable[str]) -> list[str]:
+    """The known paths that some paths or patterns select, each once.
+
+    Raises:
+        InputError: A path selects nothing; the message names the nearest.
+
+    >>> matching(["a.b", "a.c.b", "d"], ["**.b"])
+    ['a.b', 'a.c.b']
+    """
+    known, found = list(known), dict[str, None]()
     for path in paths:
-        hits = {k: v for k, v in known.items() if k == path or k.startswith(path + ".")}
+        pattern = _pattern(path)
+        hits = [name for name in known if pattern.fullmatch(name)]
         if not hits:
             raise InputError(f"no parameter at path '{path}'; {nearest(path, known)}")
-        found.update(hits)
-    return found
+        found.update(dict.fromkeys(hits))
+    return list(found)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """What a path selects: itself and all below it."""
+    text = re.escape(path)
+    for wild, stands_for in ((r"\*\*\.", r"(?:[^.]+\.)*"), (r"\*\*", r".+"), (r"\*", r"[^.]*")):
+        text = text.replace(wild, stands_for)
+    return re.compile(text + r"(?:\..*)?")
 
 
 def replace(tree: Tree, values: Mapping[str, Any]) -> Tree:

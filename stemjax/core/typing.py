@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Int, PRNGKeyArray, jaxtyped
 
 __all__ = [
+    "POSITIVE",
     "Annotated",
     "Array",
     "Bool",
@@ -31,6 +32,18 @@ __all__ = [
 
 Scalar = Float[Array, ""] | float | int
 """A real number: a Python number or an array of no axes."""
+
+
+class _Positive:
+    """See `POSITIVE`."""
+
+    def __repr__(self) -> str:
+        return "POSITIVE"
+
+
+POSITIVE = _Positive()
+"""Marks a leaf that is a scale, beside its unit: ``dose: Annotated[Array, "electron", POSITIVE]``. It cannot be freed
+without a prior that keeps it above zero."""
 
 F = TypeVar("F", bound=Callable)
 

@@ -10,7 +10,7 @@ import numpy as np
 from flax import struct
 
 from stemjax.core.errors import InputError
-from stemjax.core.typing import Annotated, Array, PRNGKeyArray, real
+from stemjax.core.typing import POSITIVE, Annotated, Array, PRNGKeyArray, real
 from stemjax.detect.point_spread import PointSpread, make_point_spread, spread_out
 from stemjax.detect.poisson_gaussian import Counting, Law, Readout, law_of, signed_deviance
 
@@ -43,9 +43,9 @@ class Camera(struct.PyTreeNode):
         law: How counts are scored (`stemjax.detect.poisson_gaussian`); chosen by `make_camera` for its gain and noise.
     """
 
-    gain: Annotated[Array, "count/electron"]
+    gain: Annotated[Array, "count/electron", POSITIVE]
     dark: Annotated[Array, "count"]
-    readout: Annotated[Array, "count"]
+    readout: Annotated[Array, "count", POSITIVE]
     stray: Annotated[Array, "electron"]
     blur: PointSpread | None
     sensitivity: Array | None

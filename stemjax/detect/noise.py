@@ -35,6 +35,10 @@ class Noise(Protocol):
         """Signed root of the deviance: half the sum of its squares is `best` − `log_prob`."""
         ...
 
+    def information(self, expected: Array) -> Array:
+        """Fisher information of one count about its expectation: the mean of (∂ log p / ∂μ)² over counts."""
+        ...
+
 
 @dataclass(frozen=True)
 class Poisson:
@@ -77,6 +81,10 @@ class Poisson:
         deviance = 2.0 * mean * ((1.0 + far) * jnp.log(ratio) - far)
         return jnp.where(near, series, -jnp.sign(far) * jnp.sqrt(jnp.where(near, 1.0, deviance)))
 
+    def information(self, expected: Array) -> Array:
+        """1/μ."""
+        return 1.0 / (expected + self.floor)
+
 
 @dataclass(frozen=True)
 class Gaussian:
@@ -112,6 +120,10 @@ class Gaussian:
         """(μ − n)/√v."""
         return (expected - counts) / jnp.sqrt(self.readout**2 + self.shot * jnp.maximum(counts, 1.0))
 
+    def information(self, expected: Array) -> Array:
+        """1/v, with the variance from the expectation."""
+        return 1.0 / (self.readout**2 + self.shot * jnp.maximum(expected, 1.0))
+
 
 @dataclass(frozen=True)
 class Amplitude:
@@ -146,3 +158,7 @@ class Amplitude:
     def residual(self, counts: Array, expected: Array) -> Array:
         """2(√μ − √n)."""
         return 2.0 * (jnp.sqrt(expected + self.floor) - jnp.sqrt(counts))
+
+    def information(self, expected: Array) -> Array:
+        """1/μ, that of the Poisson counts which it approximates."""
+        return 1.0 / (expected + self.floor)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stemjax.core.executor import Batch, Execution, map_probes, sum_probes
+from stemjax.core.executor import Batch, Execution, curvature_probes, map_probes, sum_probes
 from stemjax.core.fourier import band_limit, shift_ramps
 from stemjax.core.grid import Grid
 from stemjax.core.typing import Array, real
@@ -112,6 +112,50 @@ class Diffraction:
             return score(expected, datum) if shared.camera is None else score(expected, datum, shared.camera)
 
         return sum_probes(one, shared, field, batch, grid.shape, self.execution)
+
+    def fisher(
+        self, model_of: Callable, at: Any, weigh: Callable, data: Any, index: Array, weight: Array
+    ) -> Callable[[Any], Any]:
+        """Fisher information of the patterns as an operator, at the memory of one pattern.
+
+        Args:
+            model_of: From the unknowns, a pytree, to the experiment.
+            at: The unknowns.
+            weigh: Information `weigh(expected, datum)` of every pixel about its expectation; where the experiment has
+                a camera, of the camera too.
+            data: Records in lanes [lane stored ...].
+            index: Patterns of the sum [lane probe]: position within the lane.
+            weight: Weight of every pattern [lane probe].
+
+        Returns:
+            From a direction, a tree like the unknowns, to its product with the information.
+        """
+        experiment = model_of(at)
+        grid, corners = experiment.probe.grid, self.prepare(experiment)[3]
+        number = jnp.minimum(index * index.shape[0] + jnp.arange(index.shape[0])[:, None], corners.shape[0] - 1)
+
+        def prepared(unknowns: Any) -> tuple[Shared, Array, Array]:
+            shared, field, items, _ = self.prepare(model_of(unknowns))
+            return shared, field, items[number]
+
+        def expected(shared: Shared, patch: Array, item: Array) -> Array:
+            return self.kept((shared.dose, shared.camera), self.intensity(shared, patch, item, grid))
+
+        def weights(shared: Shared, values: Array, datum: Any) -> Array:
+            return weigh(values, datum) if shared.camera is None else weigh(values, datum, shared.camera)
+
+        (shared, field, items), push = jax.linearize(prepared, at)
+        pull = jax.linear_transpose(push, at)
+        batch = Batch(items, corners[number], data, index, weight)
+
+        def product(direction: Any) -> Any:
+            moves = push(direction)
+            (turned,) = pull(
+                curvature_probes(expected, weights, shared, field, batch, grid.shape, self.execution, moves)
+            )
+            return turned
+
+        return product
 
     def prepare(self, experiment: Experiment) -> tuple[Shared, Array, Array, Array]:
         """What is computed once, not for every probe: shared arrays, transmission, shifts [Å] and corners [pixel].

@@ -9,7 +9,7 @@ import numpy as np
 from flax import struct
 
 from stemjax.core.errors import InputError
-from stemjax.core.typing import Annotated, Array, Scalar, real
+from stemjax.core.typing import POSITIVE, Annotated, Array, Scalar, real
 from stemjax.optics.probe import Probe
 from stemjax.optics.scan import Scan, probe_positions
 
@@ -31,7 +31,7 @@ class Experiment(struct.PyTreeNode):
     probe: Probe
     specimen: Any
     scan: Scan
-    dose: Annotated[Array, "electron"]
+    dose: Annotated[Array, "electron", POSITIVE]
     tilt: Annotated[Array, "mrad"]
     detectors: dict[str, Any] = struct.field(default_factory=dict)
     camera: Any = None

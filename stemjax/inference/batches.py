@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 LANES = 8
@@ -32,12 +33,26 @@ def deal(tree: Any, lanes: int) -> Any:
     [[0, 2, 4], [1, 3, 4]]
     """
 
-    def one(array: np.ndarray) -> np.ndarray:
+    def one(array: Any) -> Any:
+        kind: Any = jnp if isinstance(array, jax.Array) else np
         missing = -array.shape[0] % lanes
-        full = np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
-        return np.ascontiguousarray(full.reshape(-1, lanes, *array.shape[1:]).swapaxes(0, 1))
+        full = kind.concatenate([array, kind.repeat(array[-1:], missing, axis=0)]) if missing else array
+        lanewise = full.reshape(-1, lanes, *array.shape[1:]).swapaxes(0, 1)
+        return lanewise if kind is jnp else np.ascontiguousarray(lanewise)
 
     return jax.tree.map(one, tree)
+
+
+def every_record(records: int, lanes: int) -> tuple[np.ndarray, np.ndarray]:
+    """All records in one batch: place in the lane [lane stored] and weight [lane stored], 0 for padding.
+
+    >>> place, weight = every_record(3, 2)
+    >>> place.tolist(), weight.tolist()
+    ([[0, 1], [0, 1]], [[1.0, 1.0], [1.0, 0.0]])
+    """
+    stored = -(-records // lanes)
+    place = np.broadcast_to(np.arange(stored, dtype=np.int32), (lanes, stored)).copy()
+    return place, (place * lanes + np.arange(lanes)[:, None] < records).astype(np.float32)
 
 
 def batch_shape(records: int, lanes: int, size: int) -> tuple[int, int]:

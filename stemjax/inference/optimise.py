@@ -21,7 +21,11 @@ from stemjax.core.errors import InputError, nearest
 from stemjax.core.executor import Execution, replicate, shard
 from stemjax.inference import problem as statement
 from stemjax.inference.batches import batch_shape, deal, lane_count, shuffled
+from stemjax.inference.data_sets import Dealt, groups, lanes_of, part_of, score
+from stemjax.inference.faults import fault
+from stemjax.inference.outcome import at_point
 from stemjax.inference.problem import Problem, Unconstrained
+from stemjax.inference.result import Result
 
 Schedule = float | Callable[[int], float]
 """A rate: a number, or a function of the epoch (every optax schedule is one)."""
@@ -52,25 +56,6 @@ class Plan:
     transform: optax.GradientTransformation = optax.scale_by_adam(b2=0.99)
     seed: int = 0
     execution: Execution = Execution()
-
-
-@dataclass(frozen=True)
-class Solution:
-    """What `optimise` found.
-
-    Args:
-        experiment: The model with the free leaves where the optimisation ended.
-        state: The state, to go on from.
-        loss: Mean negative log-likelihood of a record, by epoch.
-        status: A sentence: how it ended.
-        success: False where it diverged; the experiment is then the last good one.
-    """
-
-    experiment: Any
-    state: State
-    loss: np.ndarray
-    status: str
-    success: bool
 
 
 def rates_at(plan: Plan, free: tuple[str, ...], epoch: int) -> dict[str, np.ndarray]:
@@ -111,13 +96,7 @@ def _epoch(
     transform: optax.GradientTransformation,
 ) -> tuple[State, jax.Array]:
     """One pass over all records; returns the state and the mean loss of a record in every batch."""
-    one = statement.score(problem)
-
-    def loss(z: Unconstrained, index: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
-        model = statement.insert(problem, z)
-        total = problem.forward.total(model, one, problem.measurement.counts, index, weight)  # type: ignore[attr-defined]
-        mean = -total / jnp.maximum(weight.sum(), 1.0)
-        return mean - statement.log_prior(problem, z) / records, mean
+    loss = _batch_loss(problem, records) if in_batches(problem) else _whole_loss(problem, records)
 
     def step(state: State, batch: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
         z, memory = state
@@ -126,6 +105,43 @@ def _epoch(
         return State({p: m[0] for p, m in moved.items()}, {p: m[1] for p, m in moved.items()}), value
 
     return jax.lax.scan(step, state, batches)
+
+
+Loss = Callable[[Unconstrained, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+"""From z and the records of a batch (place, weight) to the mean loss of a record, with the prior and without."""
+
+
+def _batch_loss(problem: Problem, records: jax.Array) -> Loss:
+    """The loss of a minibatch, for one data set whose forward model sums over records by itself."""
+    (group,) = groups(problem)
+    data = group.sets[""]
+
+    def loss(z: Unconstrained, index: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+        model = part_of(statement.insert(problem, z), group.part)
+        total = group.forward.total(model, score(data), lanes_of(data, index.shape[0]), index, weight)
+        mean = -total / jnp.maximum(weight.sum(), 1.0)
+        return mean - statement.log_prior(problem, z) / records, mean
+
+    return loss
+
+
+def _whole_loss(problem: Problem, records: jax.Array) -> Loss:
+    """The loss of all records at once."""
+
+    def loss(z: Unconstrained, _index: jax.Array, _weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+        mean = -statement.likelihood(problem, statement.insert(problem, z)) / records
+        return mean - statement.log_prior(problem, z) / records, mean
+
+    return loss
+
+
+def in_batches(problem: Problem) -> bool:
+    """Whether a problem can be walked in minibatches: one data set, and a forward model that sums over its records.
+
+    Other problems take one step an epoch, with all their records.
+    """
+    found = groups(problem)
+    return len(found) == 1 and statement.sums_itself(found[0])
 
 
 def _move(
@@ -141,13 +157,16 @@ def _move(
 def distribute(problem: Problem, execution: Execution) -> Problem:
     """The problem with its records dealt to lanes and split over the devices, and the rest on every device.
 
-    The counts become [lane stored ...]; `epoch` takes problems in this form only.
+    The counts become `Dealt`; `epoch` takes problems in this form only. Data sets of forward models that do not sum
+    over their records stay whole.
     """
-    counts = np.asarray(problem.measurement.counts)
+    measurement = problem.measurement
+    if not in_batches(problem):
+        return replicate(problem, execution)
+    counts = np.asarray(measurement.counts)
     lanes = lane_count(execution.devices, counts.shape[0])
-    measurement = problem.measurement.replace(counts=None)
-    rest = replicate(problem.replace(measurement=measurement), execution)
-    dealt = shard(deal(counts, lanes), execution)
+    rest = replicate(problem.replace(measurement=measurement.replace(counts=None)), execution)
+    dealt = Dealt(shard(deal(counts, lanes), execution), counts.shape[0])
     return rest.replace(measurement=rest.measurement.replace(counts=dealt))
 
 
@@ -156,7 +175,7 @@ def initial(problem: Problem, plan: Plan) -> State:
     return _initial(problem, plan.transform)
 
 
-def epoch(problem: Problem, state: State, plan: Plan, number: int, records: int) -> tuple[State, np.ndarray]:
+def epoch(problem: Problem, state: State, plan: Plan, number: int) -> tuple[State, np.ndarray]:
     """One epoch of a distributed problem: one compiled call.
 
     Args:
@@ -164,23 +183,37 @@ def epoch(problem: Problem, state: State, plan: Plan, number: int, records: int)
         state: From `initial` or the epoch before; its buffers are given away.
         plan: The plan.
         number: Number of the epoch, from 0.
-        records: Number of records before they were dealt to lanes.
 
     Returns:
         The new state and the mean negative log-likelihood of a record in every batch, before the step that it caused:
         the first is that of the state given, `mean_loss` takes the mean of all.
     """
-    lanes = problem.measurement.counts.shape[0]
-    batches = shuffled(records, lanes, plan.batch, seed=plan.seed, epoch=number)
+    records = statement.records(problem)
+    batches = (np.zeros((1, 1, 1), np.int32), np.ones((1, 1, 1), np.float32))
+    if in_batches(problem):
+        batches = shuffled(records, lanes_in(problem), plan.batch, seed=plan.seed, epoch=number)
     rates = rates_at(plan, problem.free, number)
     state, losses = _epoch(problem, state, rates, batches, np.float32(records), plan.transform)
     return state, np.asarray(losses)
 
 
-def mean_loss(losses: np.ndarray, records: int, lanes: int, size: int) -> float:
-    """Mean negative log-likelihood of a record over an epoch, from those of its batches (the last may be short).
+def lanes_in(problem: Problem) -> int:
+    """Number of lanes of a distributed problem."""
+    (group,) = groups(problem)
+    return int(group.sets[""].counts.lanes.shape[0])
 
-    >>> mean_loss(np.array([1.0, 4.0]), records=3, lanes=1, size=2)
+
+def mean_loss(losses: np.ndarray, problem: Problem, size: int) -> float:
+    """Mean negative log-likelihood of a record over an epoch, from those of its batches (the last may be short)."""
+    if not in_batches(problem):
+        return float(losses[0])
+    return weighted_mean(losses, statement.records(problem), lanes_in(problem), size)
+
+
+def weighted_mean(losses: np.ndarray, records: int, lanes: int, size: int) -> float:
+    """Mean over the records of an epoch from the means of its batches.
+
+    >>> weighted_mean(np.array([1.0, 4.0]), records=3, lanes=1, size=2)
     2.0
     """
     count, per_lane = batch_shape(records, lanes, size)
@@ -204,8 +237,8 @@ def diverged(loss: float, first: float) -> bool:
 
 def optimise(
     problem: Problem, plan: Plan, epochs: int, *, report: Callable[[int, float], None] | None = None
-) -> Solution:
-    """Minimise the negative log-posterior by minibatches.
+) -> Result:
+    """Minimise the negative log-posterior by minibatches, or by whole steps where the data cannot be divided.
 
     Args:
         problem: The problem.
@@ -214,18 +247,22 @@ def optimise(
         report: Called after every epoch with its number and loss.
 
     Returns:
-        The solution. An epoch whose loss is not finite ends the run at the state before it.
+        The result; `history["loss"]` is the mean negative log-likelihood of a record by epoch. An epoch whose loss is
+        not finite ends the run at the state before it.
+
+    Raises:
+        InputError: The likelihood is not finite at the first guess; the message says where.
     """
-    records = problem.measurement.counts.shape[0]
     spread = distribute(problem, plan.execution)
-    lanes = spread.measurement.counts.shape[0]
     state, losses, first = initial(spread, plan), [], np.inf
     status, success = f"ran {epochs} epochs", True
     for number in range(epochs):
         good = jax.tree.map(np.array, state)
-        state, values = epoch(spread, state, plan, number, records)
-        loss = mean_loss(values, records, lanes, plan.batch)
+        state, values = epoch(spread, state, plan, number)
+        loss = mean_loss(values, spread, plan.batch)
         first = float(values[0]) if number == 0 else first
+        if number == 0 and not np.isfinite(first):
+            raise InputError(fault(problem, statement.start(problem)))
         if diverged(loss, first):
             state, success = good, False
             status = f"diverged in epoch {number + 1}: the loss is {loss:g}, at the start it was {first:g}"
@@ -233,6 +270,5 @@ def optimise(
         losses.append(loss)
         if report is not None:
             report(number, loss)
-    return Solution(
-        statement.insert(problem, jax.tree.map(np.array, state.z)), state, np.array(losses), status, success
-    )
+    z = jax.tree.map(np.array, state.z)
+    return at_point(problem, z, "optimise", status, success=success, history={"loss": np.array(losses)}, state=state)

@@ -46,7 +46,8 @@ def write_result(path: str | os.PathLike, result: Result) -> None:
         file["status"] = result.status
         for name in NAMED:
             write_named_group(file, name, getattr(result, name))
-        write_value(file, "diagnostics", result.diagnostics)
+        for name in ("history", "diagnostics"):
+            write_value(file, name, getattr(result, name))
         for name in ("config", "provenance"):
             entries = getattr(result, name)
             file[name] = to_json(entries)
@@ -94,7 +95,7 @@ def read_result(path: str | os.PathLike) -> Result:
         raise InputError(f"{file} is no HDF5 file; give a result file of stemjax (.h5)")
     with open_hdf5(file, "a result of stemjax") as hdf5:
         check_format(hdf5, str(file))
-        parts = {name: read_value(hdf5[name]) for name in (*NAMED, "diagnostics") if name in hdf5}
+        parts = {name: read_value(hdf5[name]) for name in (*NAMED, "history", "diagnostics") if name in hdf5}
         if "estimate" not in parts:
             raise InputError(f"{file} has no group `estimate`; it is damaged, or was written by another program")
         texts = {name: from_json(hdf5[name].asstr()[()]) for name in ("config", "provenance") if name in hdf5}

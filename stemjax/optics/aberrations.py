@@ -34,31 +34,31 @@ HAIDER: Mapping[str, tuple[int, int, float]] = {
 class Aberrations(struct.PyTreeNode):
     """Aberration coefficients [Å], real Cartesian pairs in Krivanek's notation; made by `make_aberrations`."""
 
-    C10: Array
-    C12a: Array
-    C12b: Array
-    C21a: Array
-    C21b: Array
-    C23a: Array
-    C23b: Array
-    C30: Array
-    C32a: Array
-    C32b: Array
-    C34a: Array
-    C34b: Array
-    C41a: Array
-    C41b: Array
-    C43a: Array
-    C43b: Array
-    C45a: Array
-    C45b: Array
-    C50: Array
-    C52a: Array
-    C52b: Array
-    C54a: Array
-    C54b: Array
-    C56a: Array
-    C56b: Array
+    C10: Annotated[Array, "Å"]
+    C12a: Annotated[Array, "Å"]
+    C12b: Annotated[Array, "Å"]
+    C21a: Annotated[Array, "Å"]
+    C21b: Annotated[Array, "Å"]
+    C23a: Annotated[Array, "Å"]
+    C23b: Annotated[Array, "Å"]
+    C30: Annotated[Array, "Å"]
+    C32a: Annotated[Array, "Å"]
+    C32b: Annotated[Array, "Å"]
+    C34a: Annotated[Array, "Å"]
+    C34b: Annotated[Array, "Å"]
+    C41a: Annotated[Array, "Å"]
+    C41b: Annotated[Array, "Å"]
+    C43a: Annotated[Array, "Å"]
+    C43b: Annotated[Array, "Å"]
+    C45a: Annotated[Array, "Å"]
+    C45b: Annotated[Array, "Å"]
+    C50: Annotated[Array, "Å"]
+    C52a: Annotated[Array, "Å"]
+    C52b: Annotated[Array, "Å"]
+    C54a: Annotated[Array, "Å"]
+    C54b: Annotated[Array, "Å"]
+    C56a: Annotated[Array, "Å"]
+    C56b: Annotated[Array, "Å"]
 
 
 def make_aberrations(coefficients: Mapping[str, Scalar] | None = None, /, **named: Scalar) -> Aberrations:

@@ -10,7 +10,7 @@ from flax import struct
 
 from stemjax.core.errors import InputError
 from stemjax.core.grid import Grid
-from stemjax.core.typing import Annotated, Array, Complex, Float, Scalar, real, typed
+from stemjax.core.typing import POSITIVE, Annotated, Array, Complex, Float, Scalar, real, typed
 from stemjax.optics.aberrations import Aberrations, make_aberrations, phase_error
 from stemjax.optics.coherence import Coherence, incoherent_probes
 from stemjax.optics.electron import check_energy, wavelength
@@ -37,7 +37,7 @@ class Probe(struct.PyTreeNode):
     """
 
     aberrations: Aberrations
-    semiangle: Annotated[Array, "mrad"]
+    semiangle: Annotated[Array, "mrad", POSITIVE]
     centre: Annotated[Array, "mrad"]
     pixels: Array | None
     energy: float = struct.field(pytree_node=False)

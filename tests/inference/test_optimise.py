@@ -62,8 +62,8 @@ def test_any_transformation_reaches_the_maximum_likelihood(transform):
     best = full_optimum(problem)
     assert found.success
     # Within a tenth of the statistical error of either parameter.
-    assert abs(float(found.experiment.slope) - best["slope"]) < 0.05
-    assert abs(float(found.experiment.offset) - best["offset"]) < 0.15
+    assert abs(float(found.value.slope) - best["slope"]) < 0.05
+    assert abs(float(found.value.offset) - best["offset"]) < 0.15
 
 
 def test_leaf_at_rate_zero_rests_and_then_starts_fresh():
@@ -72,10 +72,10 @@ def test_leaf_at_rate_zero_rests_and_then_starts_fresh():
     spread = solver.distribute(problem, plan.execution)
     state = solver.initial(spread, plan)
     for number in range(3):
-        state, _ = solver.epoch(spread, state, plan, number, len(X))
+        state, _ = solver.epoch(spread, state, plan, number)
     assert float(state.z["slope"]) == 2.0
     assert int(state.memory["slope"].count) == 0
-    state, _ = solver.epoch(spread, state, plan, 3, len(X))
+    state, _ = solver.epoch(spread, state, plan, 3)
     assert float(state.z["slope"]) != 2.0
     assert int(state.memory["slope"].count) == 5
 
@@ -94,8 +94,8 @@ def test_divergence_returns_the_last_good_state():
     found = sj.optimise(problem, plan, 6)
     assert not found.success
     assert "diverged in epoch 3" in found.status
-    assert abs(float(found.experiment.slope)) < 10.0
-    assert len(found.loss) == 2
+    assert abs(float(found.value.slope)) < 10.0
+    assert len(found.history["loss"]) == 2
 
 
 def test_prior_pulls_by_its_weight_in_all_records():
@@ -104,4 +104,4 @@ def test_prior_pulls_by_its_weight_in_all_records():
     tight = line_problem(priors={"slope": dist.Normal(2.0, 1e-3)})
     rates = {"slope": lambda e: 0.02 * (1 - e / 300), "offset": lambda e: 0.1 * (1 - e / 300)}
     found = sj.optimise(tight, sj.Plan(rates=rates, batch=len(X)), 300)
-    assert abs(float(found.experiment.slope) - 2.0) < 5e-3
+    assert abs(float(found.value.slope) - 2.0) < 5e-3

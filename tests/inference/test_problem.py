@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 import stemjax as sj
 from stemjax.core.bijectors import Exponential, Interval, Softplus, bijector_of
-from stemjax.inference import problem as statement
 from stemjax.inference.priors import Positive, Product, Ridge, SliceSmooth, Smooth, TotalVariation
 
 
@@ -182,5 +181,5 @@ def test_product_of_priors_adds_and_constrains_once():
 
 def test_path_of_an_inner_node_frees_all_below_it():
     probe = sj.make_probe(sj.make_grid(16, 0.3), energy=80e3, semiangle=20.0)
-    free = statement.select(probe, ["aberrations"])
+    free = sj.select(probe, ["aberrations"])
     assert len(free) == 25

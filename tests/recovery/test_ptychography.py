@@ -146,7 +146,7 @@ def test_off_centre_disk_leaves_no_ramp(thin):
     choice = settings(orientation="as-is", probe={"defocus": -90.0}, solver={"epochs": 30, "batch": 32})
     patterns, _, found = solve(counts, choice)
     np.testing.assert_allclose(patterns.centre, (0.7, -0.5), atol=0.2)
-    assert compared(found.experiment, truth).correlation > 0.98
+    assert compared(found.value, truth).correlation > 0.98
 
 
 def test_affine_distortion_is_found(thin):
@@ -162,7 +162,7 @@ def test_affine_distortion_is_found(thin):
     reach = 0.5 * STEP * (SIDE - 1)
     # What counts is where the corners of the scan end up: within a twentieth of a pixel.
     assert reach * np.abs(wrong - np.eye(2)).max() > 0.09
-    assert reach * np.abs(np.asarray(found.experiment.scan.affine) - wrong).max() < 0.035
+    assert reach * np.abs(np.asarray(found.value.scan.affine) - wrong).max() < 0.035
 
 
 def test_free_positions_beat_the_raster():
@@ -182,8 +182,8 @@ def test_free_positions_beat_the_raster():
         return np.sqrt(np.mean((moved - moved.mean(axis=0)) ** 2))
 
     assert error(guess.scan) > 0.15
-    assert error(found.experiment.scan) < 0.04
-    assert abs(float(found.experiment.probe.aberrations.C10) - 90.0) < 2.0
+    assert error(found.value.scan) < 0.04
+    assert abs(float(found.value.probe.aberrations.C10) - 90.0) < 2.0
 
 
 def test_second_mode_explains_a_finite_source(thin):
@@ -207,7 +207,7 @@ def test_second_mode_explains_a_finite_source(thin):
             solver={"epochs": 30, "batch": 32},
         )
         _, _, found = solve(counts, choice)
-        losses[modes] = found.loss[-1]
+        losses[modes] = found.history["loss"][-1]
     assert losses[3] < 0.9 * losses[1]
 
 
@@ -221,16 +221,16 @@ def test_potential_with_positivity_gives_the_same_phase(thin):
         solver={"epochs": 40, "batch": 32},
     )
     _, _, found = solve(counts, choice)
-    values = np.asarray(found.experiment.specimen.values)
+    values = np.asarray(found.value.specimen.values)
     assert values.min() >= 0
     phase = sj.interaction_parameter(ENERGY) * values[0]
-    shift = np.asarray(found.experiment.specimen.origin)
+    shift = np.asarray(found.value.specimen.origin)
     offset = -shift
     error = phase_error(
         phase,
         np.asarray(truth.specimen.phase)[0],
         sampling=truth.specimen.grid.sampling,
-        mask=scanned_area(found.experiment),
+        mask=scanned_area(found.value),
         near=tuple(offset - (np.asarray(truth.scan.positions)[0])),
         max_shift=1.0,
     )
@@ -249,7 +249,7 @@ def test_two_slices_are_told_apart():
         solver={"epochs": 60, "batch": 32},
     )
     _, _, found = solve(recorded(truth, electrons=1e6), choice)
-    fixed = fix_gauge(found.experiment, found.experiment)
+    fixed = fix_gauge(found.value, found.value)
     area = scanned_area(fixed)
     correlations = np.zeros((2, 2))
     for i in range(2):
@@ -354,7 +354,7 @@ def test_given_aberrations_decide_the_half_turn():
             ),
             sj.Execution(2, 1),
         )
-        losses[sign] = optimise(problem, make_plan(choice, guess, sj.Execution(2, 1)), 8).loss[-1]
+        losses[sign] = optimise(problem, make_plan(choice, guess, sj.Execution(2, 1)), 8).history["loss"][-1]
     assert losses[1.0] < losses[-1.0]
 
 

@@ -278,9 +278,9 @@ def _trial(spread: Problem, problem: Problem, execution: Execution) -> tuple[flo
     guess = problem.experiment
     rates = {"specimen.phase": 0.05, "probe.aberrations.C10": natural_rate("probe.aberrations.C10", guess)}
     plan = Plan(rates=rates, batch=32, execution=execution)
-    state, records, loss = initial(spread, plan), problem.measurement.counts.shape[0], math.inf
+    state, loss = initial(spread, plan), math.inf
     for number in range(TRIAL_EPOCHS):
-        state, values = epoch(spread, state, plan, number, records)
+        state, values = epoch(spread, state, plan, number)
         loss = float(values.mean())
     return (loss if math.isfinite(loss) else math.inf), insert(problem, jax.tree.map(np.array, state.z))
 
