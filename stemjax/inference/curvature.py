@@ -1,6 +1,7 @@
 r"""How sharply the data and the priors hold the unknowns: Fisher information as an operator and as a matrix.
 
-.. math:: F = \sum_i J_i^\mathsf{T} I_i J_i, \qquad J_i = \partial \mu_i / \partial z, \quad I_i = \mathrm{E} (\partial_\mu \log p)^2
+.. math:: F = \sum_i J_i^\mathsf{T} I_i J_i, \qquad J_i = \partial \mu_i / \partial z, \quad
+    I_i = \mathrm{E} (\partial_\mu \log p)^2
 
 The Gauss-Newton matrix of the likelihood with expected instead of observed weights (Fisher scoring): positive whatever
 the counts, and the inverse of the Cramér-Rao bound at the truth.

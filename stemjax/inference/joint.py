@@ -1,4 +1,4 @@
-"""Several problems in one: a focal series, a HAADF image and patterns of the same specimen, a pair at 0 and 90 degrees."""
+"""Several problems in one: a focal series, an image and patterns of one specimen, a pair at 0 and 90 degrees."""
 
 from __future__ import annotations
 

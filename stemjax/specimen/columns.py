@@ -3,8 +3,8 @@ r"""Atomic columns as peaks of an image: what one sees, not why one sees it.
 .. math:: I(r) = b + \sum_j A_j \exp\left[-\tfrac12 (r - r_j)^\mathsf{T} \Sigma_j^{-1} (r - r_j)\right], \qquad
     \Sigma = s^2 \exp \begin{pmatrix} e_1 & e_2 \\ e_2 & -e_1 \end{pmatrix}
 
-A rotated two-dimensional Gaussian a column over a background, Eq. (1) of Kalinin, Ophus et al., Nat. Rev. Methods Primers
-2 (2022) 11. The width is written without an angle: s is the geometric mean of the two sigmas and (e1, e2) the logarithm
+A rotated two-dimensional Gaussian a column over a background, Eq. (1) of Kalinin, Ophus et al., Nat. Rev. Methods
+Primers 2 (2022) 11. The width is written without an angle: s is the geometric mean of the two sigmas and (e1, e2) the logarithm
 of their ratio times (cos 2θ, sin 2θ), so that nothing is singular where a column is round.
 """
 
