@@ -15,6 +15,7 @@ from stemjax.forward.diffraction import Diffraction
 from stemjax.forward.experiment import Measurement, make_experiment
 from stemjax.forward.image import Signals
 from stemjax.forward.spectrum import SpectrumImage
+from stemjax.inference.priors import Positive
 from stemjax.inference.problem import log_density, make_problem, start
 from stemjax.optics.aberrations import make_aberrations
 from stemjax.optics.coherence import make_coherence
@@ -143,7 +144,12 @@ def test_a_camera_can_be_free():
     simulator = Diffraction()
     counts = np.asarray(jax.jit(lambda e: e.camera.sample(jax.random.key(1), simulator(e)))(made))
     problem = make_problem(
-        made, Measurement(counts), forward=simulator, noise=None, free=["camera.gain", "camera.dark", "camera.blur"]
+        made,
+        Measurement(counts),
+        forward=simulator,
+        noise=None,
+        free=["camera.gain", "camera.dark", "camera.blur"],
+        priors={"camera.gain": Positive(1.0)},
     )
     z = start(problem)
     density = jax.jit(lambda z: log_density(problem, z))
