@@ -86,6 +86,7 @@ _HOME = {
     "forward.spectrum": ("SpectrumImage", "check_edges"),
     "forward.series": ("DepthSeries", "FocalSeries", "focal_series", "thickness_series"),
     "inference.joint": ("join",),
+    "inference.least_squares": ("least_squares",),
     "inference.optimise": ("Plan", "optimise"),
     "inference.priors": ("Positive", "Product", "Ridge", "SliceSmooth", "Smooth", "TotalVariation"),
     "inference.problem": ("Problem", "insert", "log_density", "make_problem", "residual", "start"),

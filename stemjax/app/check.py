@@ -9,6 +9,7 @@ from pathlib import Path
 from stemjax.app.config import load_config
 from stemjax.app.derived_optics import Optics, depth_of_focus, optics
 from stemjax.app.estimate import epoch_time, machine_memory, memory, memory_trouble, problem_size, processors
+from stemjax.app.fit.settings import FitSettings
 from stemjax.app.progress import duration
 from stemjax.app.simulation.dose import electrons_of_pattern
 from stemjax.app.simulation.settings import SimulationSettings
@@ -30,9 +31,19 @@ def check_config(path: str | Path, overrides: Iterable[str] = ()) -> list[str]:
         InputError: The configuration or the data cannot be used.
     """
     settings = load_config(path, overrides)
+    if isinstance(settings, FitSettings):
+        return list(_fit(settings))
     if isinstance(settings, SimulationSettings):
         return _aligned([*simulation_table(settings), *built_table(settings)])
     return _aligned(list(_ptychography(settings)))
+
+
+def _fit(settings: FitSettings) -> Iterator[str]:
+    """What a fit finds from what, its data read or simulated."""
+    from stemjax.app.fit.run import described, read_experiment, read_fit
+
+    yield from _aligned(list(simulation_table(read_experiment(settings))))
+    yield from described(read_fit(settings).problem)
 
 
 def simulation_table(settings: SimulationSettings) -> Iterator[tuple[str, str]]:

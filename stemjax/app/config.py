@@ -10,20 +10,24 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from stemjax.app.fit.settings import FitSettings
 from stemjax.app.simulation.settings import SimulationSettings
 from stemjax.app.yamlfile import Document, Key, read_document
 from stemjax.core.errors import InputError, nearest
 from stemjax.problems.ptychography.settings import PtychographySettings
 
-AnySettings = PtychographySettings | SimulationSettings
-PROBLEMS: Mapping[str, type[PtychographySettings] | type[SimulationSettings]] = {
+AnySettings = PtychographySettings | SimulationSettings | FitSettings
+PROBLEMS: Mapping[str, type[PtychographySettings] | type[SimulationSettings] | type[FitSettings]] = {
     "ptychography": PtychographySettings,
     "simulation": SimulationSettings,
+    "fit": FitSettings,
 }
 """The kinds of problem: what may stand behind `problem:`, and the model of the rest."""
 
 FILE_KEYS: tuple[tuple[str, ...], ...] = (
     ("data", "file"),
+    ("data",),
+    ("simulation",),
     ("specimen", "file"),
     ("specimen", "field", "electrostatic"),
     ("specimen", "field", "magnetic"),
@@ -69,7 +73,7 @@ def json_schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of every configuration, for editors.
 
     >>> sorted(json_schema()["discriminator"]["mapping"])
-    ['ptychography', 'simulation']
+    ['fit', 'ptychography', 'simulation']
     """
     schema = TypeAdapter(Annotated[AnySettings, Field(discriminator="problem")]).json_schema()
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "stemjax configuration"}
@@ -123,12 +127,14 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(argument)
 
 
-def _model(document: Document) -> type[PtychographySettings] | type[SimulationSettings]:
+def _model(document: Document) -> type[PtychographySettings] | type[SimulationSettings] | type[FitSettings]:
     name = document.values.get("problem")
     if isinstance(name, str) and name in PROBLEMS:
         return PROBLEMS[name]
     if "problem" not in document.values:
-        raise InputError(f"{document.source}: key 'problem' is missing; add 'problem: ptychography' (or simulation)")
+        raise InputError(
+            f"{document.source}: key 'problem' is missing; add 'problem: ptychography' (or simulation, fit)"
+        )
     raise InputError(f"{document.place(('problem',))}: problem = {name!r} is not known; {nearest(str(name), PROBLEMS)}")
 
 

@@ -112,9 +112,13 @@ def run(
 ) -> None:
     """Solve the problem of CONFIG."""
     from stemjax.app.config import load_config
+    from stemjax.app.fit.settings import FitSettings
     from stemjax.problems.ptychography.settings import PtychographySettings
 
     settings = load_config(config, overrides or ())
+    if isinstance(settings, FitSettings):
+        _run_fit(settings, output or Path("results") / config.stem, force=force)
+        return
     if not isinstance(settings, PtychographySettings):
         raise InputError(f"{config.name} is a simulation; use: stemjax simulate {config} -o FILE.h5")
     _setup(settings.solver.devices, settings.solver.dtype)
@@ -126,6 +130,35 @@ def run(
     with _interruptible(), claimed(folder), _logged(folder) as log, Reporting(log=log) as reporter:
         result = run_job(settings, folder, resume, reporter, force=force)
     _report_end(result)
+
+
+def _run_fit(settings: Any, folder: Path, *, force: bool) -> None:
+    """A fit; in double precision, since error bars come from second derivatives."""
+    _setup(settings.devices, "float64")
+    from stemjax.app.fit.run import run_fit
+    from stemjax.app.folder import claimed
+    from stemjax.app.progress import Reporting
+
+    with _interruptible(), claimed(folder), _logged(folder) as log, Reporting(log=log) as reporter:
+        result = run_fit(settings, folder, reporter, force=force)
+    typer.echo(str(result))
+    _report_end(result)
+
+
+@app.command()
+def bounds(config: Config, overrides: Set = None) -> None:
+    """Print how well the data of a fit could tell each unknown (Cramér-Rao), and what they cannot see."""
+    from stemjax.app.config import load_config
+    from stemjax.app.fit.settings import FitSettings
+
+    settings = load_config(config, overrides or ())
+    if not isinstance(settings, FitSettings):
+        raise InputError(f"{config.name} is no fit; give a configuration with problem: fit")
+    _setup(settings.devices, "float64")
+    from stemjax.app.fit.run import bounds_of
+
+    for line in bounds_of(settings):
+        typer.echo(line)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stemjax.inference.result import Result
-from stemjax.report import contents, curves, object_plates, patterns, probes, scans
+from stemjax.report import contents, curves, error_bars, object_plates, patterns, probes, scans
 from stemjax.report.object_plates import Made
 
 
@@ -158,6 +158,7 @@ MAKERS: tuple[tuple[str, str, Callable[[Result], Made]], ...] = (
     ("patterns", "Diffraction patterns measured and modelled", diffraction_patterns),
     ("positions", "Scan positions", positions),
     ("loss", "Loss", loss),
+    ("error_bars", "Error bars", error_bars.figure),
     ("object_slices", "Slices of the object", object_plates.object_slices),
     ("object_amplitude", "Object amplitude", object_plates.object_amplitude),
     ("object_uncertainty", "Uncertainty of the object", object_plates.phase_uncertainty),

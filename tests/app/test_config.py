@@ -93,6 +93,9 @@ WRONG = {
     "plain": ["many", True, [], {"a": 1}, "3 nm"],
     "above zero": ["many", True, [], {"a": 1}, 0, -1, "3 nm"],
     "angle from zero": [*QUANTITY, "3 nm", -2, "4 rad"],
+    "changes": [3, [], {"dose": [1]}, {"dose": True}, {"dose": {"rns": 1}}, {"dose": None}],
+    "beliefs": [3, [], {}, {"dose": [1]}, {"dose": "0 %"}, {"dose": {"unifrm": [1, 2]}}, {"dose": {"uniform": 3}}]
+    + [{"dose": None}, {"dose": True}, {"dose": "-5 %"}],
     "pixel pair": ["three", [1, 2, 3], ["a", "b"]],
 }
 
@@ -151,6 +154,10 @@ KINDS = {
     | {"solver.seed": "seed", "solver.dtype": "choice", "solver.devices": "devices"}
     | {"output.checkpoint": "checkpoint", "output.report": "flag"},
     "simulation": SIMULATION,
+    "fit": {"problem": "problem", "simulation": "text", "data": "text", "truth": "changes", "signals": "words"}
+    | {"free": "beliefs", "solver": "section", "solver.method": "choice", "solver.iterations": "count"}
+    | {"posterior": "section", "posterior.method": "choice", "posterior.draws": "count", "posterior.chains": "count"}
+    | {"posterior.warmup": "count", "posterior.rank": "seed", "seed": "seed", "devices": "devices"},
 }
 REMEDY = re.compile(r"nearest: '|known: '|; (give|write|add|keep|drop) |, not ", re.IGNORECASE)
 

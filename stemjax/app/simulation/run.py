@@ -99,9 +99,14 @@ def simulate(settings: SimulationSettings, path: Path) -> Written:
     return Written(files, written[0][1], made.how)
 
 
-def prepare_simulation(settings: SimulationSettings) -> Simulation:
-    """Specimen, probe, scan, detectors of a simulation, and the way that it will be computed."""
-    built = build_specimen(settings)
+def prepare_simulation(settings: SimulationSettings, *, atoms: bool = False) -> Simulation:
+    """Specimen, probe, scan, detectors of a simulation, and the way that it will be computed.
+
+    Args:
+        settings: The configuration.
+        atoms: Keep the atoms as leaves, where their potential alone would do.
+    """
+    built = build_specimen(settings, atoms=atoms)
     grid = built.specimen.grid
     probe = build_probe(settings.probe, grid)
     experiment = make_experiment(

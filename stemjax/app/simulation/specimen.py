@@ -53,24 +53,28 @@ class Built:
     repeats: tuple[int, int]
 
 
-def build_specimen(settings: SimulationSettings) -> Built:
-    """The specimen of a configuration; one that repeats and stands still is kept as its tile."""
+def build_specimen(settings: SimulationSettings, *, atoms: bool = False) -> Built:
+    """The specimen of a configuration; one that repeats and stands still is kept as its tile.
+
+    Args:
+        settings: The configuration.
+        atoms: Keep every atom as a leaf.
+    """
     structure, repeats = build_structure(settings)
-    repeats = repeats if _perfect(settings) else (1, 1)
+    repeats = repeats if _perfect(settings) and not atoms else (1, 1)
     tile = _tile(structure, repeats)
     grid = cell_grid(tile, settings.potential.sampling)
     slices = max(1, math.ceil(float(structure.cell[0]) / settings.potential.slice_thickness - 1e-6))
     choice = settings.specimen
-    atoms = make_atomic_specimen(
+    thing: Any = make_atomic_specimen(
         tile, grid, slices,
         phonons=choice.phonons, seed=settings.seed, absorption=choice.absorption,
         parametrization=settings.potential.parametrization,
     )  # fmt: skip
     if choice.trajectory:
-        atoms = with_trajectory(atoms, trajectory_offsets(choice.file or ""))
-    thing: Any = atoms
-    if atoms.configurations == 1 and not choice.absorption and settings.spectrum is None:
-        potential = jax.jit(lambda a: a.potential())(atoms)
+        thing = with_trajectory(thing, trajectory_offsets(choice.file or ""))
+    if thing.configurations == 1 and not (choice.absorption or atoms) and settings.spectrum is None:
+        potential = jax.jit(lambda a: a.potential())(thing)
         thing = make_potential_object(potential.values, float(structure.cell[0]) / slices, grid)
     if repeats != (1, 1):
         thing = RepeatedObject(thing, repeats)
