@@ -49,7 +49,8 @@ class LineReporter:
 
     def finish(self, text: str, **fields: Any) -> None:
         seconds = time.monotonic() - self._begin
-        self._line(f"{text} ({epochs_text(self._epochs)}, loss {self._loss:.6g}, {duration(seconds)})")
+        way = f"{epochs_text(self._epochs)}, loss {self._loss:.6g}, " if self._epochs else ""
+        self._line(f"{text} ({way}{duration(seconds)})")
         _tell(self._log, "finish", text=text, seconds=round(seconds, 3), **fields)
 
     def _line(self, text: str) -> None:

@@ -39,6 +39,7 @@ def check_prior(path: str, prior: Any, value: Any, *, scale: bool = False) -> No
         )
     if prior is None:
         return
+    prior = _with_scale(prior)
     for number in jax.tree.leaves(prior):
         if not np.isfinite(np.asarray(number)).all():
             raise InputError(f"the prior of '{path}', {_name(prior)}, holds a number that is not finite; mend it")
@@ -68,6 +69,13 @@ def _check_shape(path: str, prior: Any, leaf: jax.Array) -> None:
             f"the prior of '{path}' has shape {shape}, the leaf has {leaf.shape}; give one number for all elements or "
             "an array of the leaf's shape"
         )
+
+
+def _with_scale(prior: Any) -> Any:
+    """A prior whose scale is left to the data with some scale, so that the rest of it can be checked."""
+    if hasattr(prior, "factors"):
+        return prior.replace(factors=tuple(map(_with_scale, prior.factors)))
+    return prior.replace(scale=1.0) if getattr(prior, "scale", 1.0) is None else prior
 
 
 def _broadcast(shape: tuple[int, ...], leaf: tuple[int, ...]) -> bool:

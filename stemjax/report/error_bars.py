@@ -83,7 +83,7 @@ def figure(result: Result) -> tuple[str, Figure] | None:
 def _forest(axes: Axes, shown: list[Bar], against: str) -> None:
     rows = np.arange(len(shown))
     offsets = np.array([np.nan if bar.offset is None else bar.offset for bar in shown])
-    reach = max(3.0, 1.2 * float(np.nanmax(np.abs(offsets)))) if np.isfinite(offsets).any() else 3.0
+    reach = max(3.0, 1.2 + float(np.nanmax(np.abs(offsets)))) if np.isfinite(offsets).any() else 3.0
     # Far first guesses must not squeeze the error bars to nothing: the axis is linear about zero, then logarithmic.
     if reach > 10:
         axes.set_xscale("symlog", linthresh=3.0)

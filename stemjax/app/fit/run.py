@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,8 @@ def described(problem: Problem) -> Iterator[str]:
     for group in groups(problem):
         for data in group.sets.values():
             shape = np.shape(data.counts)
-            yield f"data {data.name}: {shape[0]} records of {int(np.prod(shape[1:]))} values"
+            name = "" if data.name == "data" else f" of '{data.name}'"
+            yield f"data{name}: {shape[0]} records of {int(np.prod(shape[1:]))} values"
     for well in problem.wells:
         yield f"{well.path} is searched from {well.low:.4g} to {well.high:.4g} for its best minimum"
 
@@ -93,9 +93,9 @@ def described(problem: Problem) -> Iterator[str]:
 def solved(settings: FitSettings, fit: Fit, reporter: Reporter) -> Result:
     """The most probable values and their error bars, beside the first guess and the truth where it is known."""
     problem = ready(fit.problem)
-    best = _solvers(settings)[settings.solver.method](problem)
+    best = _best(settings, problem)
     reporter.message(f"{settings.solver.method}: {best.status}")
-    result = _posteriors(settings)[settings.posterior.method](problem, best)
+    result = _with_error_bars(settings, problem, best)
     known = leaves(fit.problem.experiment)
     start = named_leaves(fit.problem.experiment, {path: known[path] for path in fit.problem.free})
     beside: dict[str, Any] = {"initial": start}
@@ -105,27 +105,33 @@ def solved(settings: FitSettings, fit: Fit, reporter: Reporter) -> Result:
     return replace(result, problem="fit", diagnostics={**result.diagnostics, **beside})
 
 
-def _solvers(settings: FitSettings) -> dict[str, Callable[[Problem], Result]]:
-    from stemjax.inference.lbfgs import lbfgs
+def _best(settings: FitSettings, problem: Problem) -> Result:
+    steps = settings.solver.iterations
+    if settings.solver.method == "lbfgs":
+        from stemjax.inference.lbfgs import lbfgs
+
+        return lbfgs(problem, iterations=steps)
     from stemjax.inference.least_squares import least_squares
 
-    steps = settings.solver.iterations
-    return {"least-squares": partial(least_squares, iterations=steps), "lbfgs": partial(lbfgs, iterations=steps)}
+    return least_squares(problem, iterations=steps)
 
 
-def _posteriors(settings: FitSettings) -> dict[str, Callable[[Problem, Result], Result]]:
-    from stemjax.inference.laplace import laplace
-    from stemjax.inference.sample import sample
-    from stemjax.inference.variational import variational
-
+def _with_error_bars(settings: FitSettings, problem: Problem, best: Result) -> Result:
     choice, seed = settings.posterior, settings.seed
-    chains = {"chains": choice.chains, "draws": choice.draws, "warmup": choice.warmup, "seed": seed}
-    return {
-        "laplace": lambda p, best: laplace(p, at=best, rank=choice.rank or None, draws=choice.draws, seed=seed),
-        "nuts": lambda p, best: sample(p, at=best, **chains),
-        "variational": lambda p, _: variational(p, rank=choice.rank, draws=choice.draws, seed=seed),
-        "none": lambda _, best: best,
-    }
+    if choice.method == "laplace":
+        from stemjax.inference.laplace import laplace
+
+        return laplace(problem, at=best, rank=choice.rank or None, draws=choice.draws, seed=seed)
+    if choice.method == "nuts":
+        from stemjax.inference.sample import sample
+
+        chains = {"chains": choice.chains, "draws": choice.draws, "warmup": choice.warmup}
+        return sample(problem, at=best, **chains, seed=seed)
+    if choice.method == "variational":
+        from stemjax.inference.variational import variational
+
+        return variational(problem, rank=choice.rank, draws=choice.draws, seed=seed)
+    return best
 
 
 def bounds_of(settings: FitSettings) -> list[str]:
