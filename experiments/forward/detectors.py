@@ -225,7 +225,7 @@ def main() -> None:
     ring = sj.annular_response(sj.make_annular_detector(10.0, 60.0, soft=True), grid, ENERGY)
     print(f"six soft sectors against their ring: largest difference {float(jnp.abs(sectors - ring).max()):.1e}")
     image, kind = detector_image()
-    levels = sj.calibrate(image)
+    levels = sj.detector_levels(image)
     dark, active = (f"{float(a):.0f} ± {float(b):.1f}" for a, b in (
         (levels.dark, levels.dark_error), (levels.active, levels.active_error)))  # fmt: skip
     print(f"{kind} detector: dark {dark}, active {active} counts, uneven by {100 * float(levels.spread):.1f} %")

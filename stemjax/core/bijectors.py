@@ -56,7 +56,7 @@ class Exponential:
     2.0
     """
 
-    lower: float = 0.0
+    lower: Any = 0.0
 
     def forward(self, x: Array) -> Array:
         """lower + exp x."""
@@ -103,8 +103,8 @@ class Interval:
     2.0
     """
 
-    lower: float
-    upper: float
+    lower: Any
+    upper: Any
 
     def forward(self, x: Array) -> Array:
         """The logistic function, scaled."""
@@ -139,9 +139,9 @@ def bijector_of(prior: Any) -> Bijector:
         support = support.base_constraint
     lower, upper = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
     if lower is not None and upper is not None:
-        return Interval(float(lower), float(upper))
+        return Interval(lower, upper)  # as they are: inside a compiled solver they are traced
     if lower is not None:
-        return Exponential(float(lower))
+        return Exponential(lower)
     if type(support).__name__ in ("_Positive", "_Nonnegative"):
         return Exponential(0.0)
     return Identity() if type(support).__name__ in ("_Real",) else _from_numpyro(support)

@@ -11,6 +11,7 @@ from flax import struct
 
 from stemjax.core.errors import InputError
 from stemjax.core.typing import POSITIVE, Annotated, Array, PRNGKeyArray, real
+from stemjax.detect.information import InformationTable, check_leaves, information, standardised, tabulate
 from stemjax.detect.point_spread import PointSpread, make_point_spread, spread_out
 from stemjax.detect.poisson_gaussian import Counting, Law, Readout, law_of, signed_deviance
 
@@ -121,6 +122,51 @@ class Camera(struct.PyTreeNode):
             place, second = jnp.where(full, jnp.inf, place), jnp.where(full, 0.0, second)
         root = signed_deviance(value, best, mean, (place, second, third))
         return self._alive(root, root, 0.0)
+
+    @property
+    def law_leaves(self) -> tuple[str, ...]:
+        """Leaves that shape the scatter of the counts, besides the expectation; the others act on the expectation."""
+        return ("gain", "dark", "readout", "stray")
+
+    def information(self, expected: Array, table: InformationTable | None = None) -> Array:
+        """Fisher information of every count about its expected electrons.
+
+        Args:
+            expected: Expected electrons [... ky kx].
+            table: What `tabulated` gives; made here if left out.
+
+        >>> make_camera(gain=20.0, readout=2.0).information(jnp.array([4.0 - STRAY])).round(4).tolist()
+        [0.25]
+        """
+        electrons = self._electrons(expected)
+        return self._alive(electrons, information(self.law, electrons, self._levels(), self.saturation, table), 0.0)
+
+    def standardised(
+        self, expected: Array, leaves: tuple[str, ...] = (), table: InformationTable | None = None
+    ) -> Array:
+        """Electrons, gain, dark level and noise of every pixel in units of their joint information [parameter ...].
+
+        The Jacobian J of these in any leaves, those of the camera among them, gives their Fisher information J^T J.
+
+        Args:
+            expected: Expected electrons [... ky kx].
+            leaves: Which of `law_leaves` are unknown.
+            table: What `tabulated` gives; made here if left out.
+
+        Raises:
+            InputError: The camera counts without noise, and more than the stray electrons is unknown.
+        """
+        check_leaves(self.law, leaves)
+        electrons = self._electrons(expected)
+        found = standardised(self.law, electrons, self._levels(), self.saturation, table)
+        return jax.vmap(lambda one: self._alive(one, one, 0.0))(found)
+
+    def tabulated(self) -> InformationTable | None:
+        """What `information` and `standardised` look up, for use in a loop; None where they need no table."""
+        return tabulate(self.law, self._levels(), self.saturation)
+
+    def _levels(self) -> Readout:
+        return Readout(self.gain, self.dark, self.readout, self.integer)
 
     def _electrons(self, expected: Array) -> Array:
         return expected + _over(self.stray, expected)

@@ -18,8 +18,8 @@ ELEMENTARY_CHARGE = 1.602_176_634e-19
 """e [C]; exact in the SI."""
 
 
-class Calibration(struct.PyTreeNode):
-    """Levels of an integrating detector; made by `make_calibration` or `calibrate`.
+class DetectorLevels(struct.PyTreeNode):
+    """Levels of an integrating detector; made by `make_detector_levels` or `detector_levels`.
 
     Args:
         dark: Level without beam, D [count].
@@ -39,7 +39,7 @@ class Calibration(struct.PyTreeNode):
     spread: Array
 
 
-def make_calibration(
+def make_detector_levels(
     dark: Annotated[float, "count"],
     active: Annotated[float, "count"],
     *,
@@ -47,13 +47,13 @@ def make_calibration(
     active_error: Annotated[float, "count"] = 0.0,
     beam: float = 1.0,
     spread: float = 0.0,
-) -> Calibration:
-    """A calibration from levels that were measured elsewhere, checked; arguments as in `Calibration`.
+) -> DetectorLevels:
+    """A calibration from levels that were measured elsewhere, checked; arguments as in `DetectorLevels`.
 
     Raises:
         InputError: The active level does not lie above the dark one, or an error or the beam is negative.
 
-    >>> float(gain(make_calibration(100.0, 1100.0, beam=50.0)))
+    >>> float(gain(make_detector_levels(100.0, 1100.0, beam=50.0)))
     20.0
     """
     if not active > dark:
@@ -63,7 +63,7 @@ def make_calibration(
             f"errors ({dark_error:g}, {active_error:g}), spread {spread:g} and beam {beam:g} must not be negative, the "
             "beam not zero; use beam=1 for fractions of the beam"
         )
-    return Calibration(*(real(v) for v in (dark, active, dark_error, active_error, beam, spread)))
+    return DetectorLevels(*(real(v) for v in (dark, active, dark_error, active_error, beam, spread)))
 
 
 def active_area(image: np.ndarray, threshold: float = 0.25) -> np.ndarray:
@@ -99,9 +99,9 @@ def active_area(image: np.ndarray, threshold: float = 0.25) -> np.ndarray:
     return values > low + threshold * (high - low)
 
 
-def calibrate(
+def detector_levels(
     image: np.ndarray, *, beam: float = 1.0, active: np.ndarray | None = None, flux: np.ndarray | None = None
-) -> Calibration:
+) -> DetectorLevels:
     """Levels and their standard errors from a scan of the beam over the detector.
 
     Args:
@@ -121,7 +121,7 @@ def calibrate(
     Raises:
         InputError: Everything or nothing is active, or the detector does not lie above its surroundings.
 
-    >>> float(calibrate(np.array([[2.0, 2.0, 12.0, 12.0]])).active)
+    >>> float(detector_levels(np.array([[2.0, 2.0, 12.0, 12.0]])).active)
     12.0
     """
     values = np.asarray(image, dtype=float)
@@ -135,7 +135,7 @@ def calibrate(
     around = _without_stray_light(values[~inside])
     dark, mean = around.mean(), (weight * values).sum() / total
     spread = np.sqrt((weight * (values - mean) ** 2).sum() / total)
-    return make_calibration(
+    return make_detector_levels(
         float(dark),
         float(mean),
         dark_error=float(around.std() / np.sqrt(around.size)),
@@ -158,13 +158,13 @@ def _without_stray_light(values: np.ndarray) -> np.ndarray:
     return values[np.abs(values - level) <= 3.5 * max(scatter, least)]
 
 
-def gain(calibration: Calibration) -> Array:
+def gain(calibration: DetectorLevels) -> Array:
     """Counts above dark for one unit of the beam, G = (A − D)/beam."""
     return (calibration.active - calibration.dark) / calibration.beam
 
 
 @typed
-def fraction(counts: Float[Array, "..."] | Scalar, calibration: Calibration) -> Float[Array, "..."]:
+def fraction(counts: Float[Array, "..."] | Scalar, calibration: DetectorLevels) -> Float[Array, "..."]:
     r"""Signal in units of the beam.
 
     .. math:: I = \frac{C - D}{G}, \qquad G = \frac{A - D}{beam}
@@ -176,17 +176,17 @@ def fraction(counts: Float[Array, "..."] | Scalar, calibration: Calibration) -> 
     Returns:
         Fraction of the beam (or electrons, where `beam` is electrons) [...].
 
-    >>> float(fraction(600.0, make_calibration(100.0, 1100.0)))
+    >>> float(fraction(600.0, make_detector_levels(100.0, 1100.0)))
     0.5
     """
     return (real(counts) - calibration.dark) / gain(calibration)
 
 
 @typed
-def counts_of(signal: Float[Array, "..."] | Scalar, calibration: Calibration) -> Float[Array, "..."]:
+def counts_of(signal: Float[Array, "..."] | Scalar, calibration: DetectorLevels) -> Float[Array, "..."]:
     """Counts of a signal in units of the beam, C = G I + D; undoes `fraction`.
 
-    >>> float(counts_of(0.5, make_calibration(100.0, 1100.0)))
+    >>> float(counts_of(0.5, make_detector_levels(100.0, 1100.0)))
     600.0
     """
     return gain(calibration) * real(signal) + calibration.dark
@@ -194,7 +194,7 @@ def counts_of(signal: Float[Array, "..."] | Scalar, calibration: Calibration) ->
 
 @typed
 def fraction_error(
-    counts: Float[Array, "..."] | Scalar, calibration: Calibration, counts_error: Float[Array, "..."] | Scalar = 0.0
+    counts: Float[Array, "..."] | Scalar, calibration: DetectorLevels, counts_error: Float[Array, "..."] | Scalar = 0.0
 ) -> Float[Array, "..."]:
     r"""Standard error of a fraction, to first order.
 
@@ -210,7 +210,7 @@ def fraction_error(
     Returns:
         Standard error in units of the beam [...].
 
-    >>> float(fraction_error(600.0, make_calibration(100.0, 1100.0, dark_error=20.0)))
+    >>> float(fraction_error(600.0, make_detector_levels(100.0, 1100.0, dark_error=20.0)))
     0.01
     """
     share = fraction(counts, calibration) / calibration.beam
@@ -232,7 +232,7 @@ def beam_electrons(current: Annotated[Scalar, "pA"], dwell: Annotated[Scalar, "�
 
 
 def electrons_per_count(
-    calibration: Calibration, current: Annotated[Scalar, "pA"], dwell: Annotated[Scalar, "µs"]
+    calibration: DetectorLevels, current: Annotated[Scalar, "pA"], dwell: Annotated[Scalar, "µs"]
 ) -> Array:
     """Electrons that one count above dark stands for, from the current and dwell time of the detector scan.
 
@@ -241,7 +241,7 @@ def electrons_per_count(
         current: Beam current of that scan [pA].
         dwell: Its dwell time [µs].
 
-    >>> round(float(electrons_per_count(make_calibration(100.0, 3220.75), 50.0, 10.0)), 4)
+    >>> round(float(electrons_per_count(make_detector_levels(100.0, 3220.75), 50.0, 10.0)), 4)
     1.0
     """
     return beam_electrons(current, dwell) / (calibration.active - calibration.dark)

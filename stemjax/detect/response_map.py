@@ -14,7 +14,7 @@ from stemjax.core.errors import InputError
 from stemjax.core.grid import Grid
 from stemjax.core.typing import Annotated, Array, Float, real, typed
 from stemjax.detect.annular import detector_angles
-from stemjax.detect.quantitative import Calibration, active_area, calibrate
+from stemjax.detect.quantitative import DetectorLevels, active_area, detector_levels
 
 
 class MeasuredDetector(struct.PyTreeNode):
@@ -93,7 +93,7 @@ def make_response_map(
     *,
     centre: Annotated[tuple[float, float] | None, "pixel"] = None,
     rotation: Annotated[float, "degree"] = 0.0,
-    levels: Calibration | None = None,
+    levels: DetectorLevels | None = None,
     active: np.ndarray | None = None,
     samples: int = 1,
 ) -> MeasuredDetector:
@@ -124,7 +124,7 @@ def make_response_map(
     ([20.0, 20.0], 1.0)
     """
     inside = active_area(image) if active is None else np.asarray(active, dtype=bool)
-    sensitivity = relative_sensitivity(image, levels or calibrate(image, active=inside), inside)
+    sensitivity = relative_sensitivity(image, levels or detector_levels(image, active=inside), inside)
     return make_measured_detector(sensitivity, scale, centre=centre, rotation=rotation, samples=samples)
 
 
@@ -154,7 +154,7 @@ def read_detector_image(path: str | Path) -> np.ndarray:
     return images.popitem()[1]
 
 
-def relative_sensitivity(image: np.ndarray, levels: Calibration, active: np.ndarray) -> np.ndarray:
+def relative_sensitivity(image: np.ndarray, levels: DetectorLevels, active: np.ndarray) -> np.ndarray:
     """Sensitivity of every pixel of a detector's image, (C − D)/(A − D) inside and 0 outside.
 
     Args:
@@ -162,8 +162,8 @@ def relative_sensitivity(image: np.ndarray, levels: Calibration, active: np.ndar
         levels: Dark and active level.
         active: True on the detector [y x].
 
-    >>> from stemjax.detect.quantitative import make_calibration
-    >>> relative_sensitivity(np.array([[1.0, 3.0]]), make_calibration(1.0, 2.0), np.array([[False, True]])).tolist()
+    >>> from stemjax.detect.quantitative import make_detector_levels
+    >>> relative_sensitivity(np.array([[1.0, 3.0]]), make_detector_levels(1.0, 2.0), np.array([[False, True]])).tolist()
     [[0.0, 2.0]]
     """
     dark, full = float(levels.dark), float(levels.active)

@@ -6,7 +6,7 @@ import pytest
 
 import stemjax as sj
 from stemjax.detect.annular import check_detectors
-from stemjax.detect.quantitative import active_area, calibrate
+from stemjax.detect.quantitative import active_area, detector_levels
 from stemjax.detect.response_map import (
     flux_weighted_mean,
     make_measured_detector,
@@ -42,7 +42,7 @@ def strontium_titanate():
 
 def test_the_levels_and_the_ring_are_found(image):
     # By eye on a plot: 1233 in the corners, most of the ring at 40,000 to 56,000, a hole of 50 pixels across.
-    levels, geometry = calibrate(image), ring_geometry(active_area(image))
+    levels, geometry = detector_levels(image), ring_geometry(active_area(image))
     assert abs(float(levels.dark) - image[:20, :20].mean()) < 2
     assert 45e3 < float(levels.active) < 51e3
     assert 0.05 < float(levels.spread) < 0.25
@@ -66,7 +66,7 @@ def test_the_measured_response_changes_the_image_by_its_weighted_integral(image)
 
     # By hand: angles of the reciprocal pixels, the four pixels of the image around each, sums in numpy.
     image = np.asarray(image, float)
-    dark, full = float(calibrate(image).dark), image[active].mean()
+    dark, full = float(detector_levels(image).dark), image[active].mean()
     sensitivity = np.where(active, (image - dark) / (full - dark), 0.0)
     y, x = (1e3 * sj.wavelength(ENERGY) * k for k in grid.frequencies())
     step = 1e3 * sj.wavelength(ENERGY) / grid.extent[0]

@@ -8,7 +8,7 @@ import pytest
 from stemjax.core.errors import InputError
 from stemjax.core.grid import Grid
 from stemjax.detect.annular import make_annular_detector
-from stemjax.detect.quantitative import calibrate, counts_of, fraction
+from stemjax.detect.quantitative import counts_of, detector_levels, fraction
 from stemjax.detect.response_map import (
     flux_weighted_mean,
     make_measured_detector,
@@ -71,7 +71,7 @@ def test_an_even_ring_is_the_annular_detector():
 
 def test_sensitivity_has_mean_one_and_reproduces_recorded_counts():
     image = ring_map(1.0, 30.0, 100.0, tilt=0.2)
-    levels = calibrate(image)
+    levels = detector_levels(image)
     detector = make_response_map(image, 1.0)
     inside = np.asarray(detector.sensitivity) > 0
     assert abs(np.asarray(detector.sensitivity)[inside].mean() - 1) < 1e-12

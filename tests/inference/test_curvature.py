@@ -79,7 +79,9 @@ def test_fisher_information_is_the_mean_curvature_of_the_likelihood():
     # E over counts of the second derivative: exact, since that of a Poisson likelihood is linear in the counts.
     problem = line_problem()
     z = {"slope": jnp.array(4.0), "offset": jnp.array(10.0)}
-    mean = problem.replace(measurement=problem.measurement.replace(counts=problem.forward(statement.insert(problem, z))))
+    mean = problem.replace(
+        measurement=problem.measurement.replace(counts=problem.forward(statement.insert(problem, z)))
+    )
     shape = layout(problem)
     hessian = jax.hessian(lambda v: -sj.log_density(mean, shape.unravel(v)))(shape.ravel(z))
     np.testing.assert_allclose(fisher_matrix(problem, z), hessian, rtol=1e-10)

@@ -72,9 +72,13 @@ def test_a_scale_with_a_positive_prior_is_free():
         (
             lambda: line_problem(),
             {"slope": -1.0, "offset": 3.0},
-            "likelihood is not finite in 20 of 40 elements, first in record 20 of data set 'data', where the model expe",
+            "likelihood is not finite in 20 of 40 elements, first in record 20 of data set 'data', where the model exp",
         ),
-        (lambda: made(Kink()), {"slope": 0.0, "offset": 3.0}, "gradient of the log-density is not finite in 1 elements"),
+        (
+            lambda: made(Kink()),
+            {"slope": 0.0, "offset": 3.0},
+            "gradient of the log-density is not finite in 1 elements",
+        ),
     ],
 )
 def test_a_density_that_is_not_finite_is_explained(problem, z, words):

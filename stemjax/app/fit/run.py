@@ -125,12 +125,11 @@ def _with_error_bars(settings: FitSettings, problem: Problem, best: Result) -> R
     if choice.method == "nuts":
         from stemjax.inference.sample import sample
 
-        chains = {"chains": choice.chains, "draws": choice.draws, "warmup": choice.warmup}
-        return sample(problem, at=best, **chains, seed=seed)
+        return sample(problem, at=best, chains=choice.chains, draws=choice.draws, warmup=choice.warmup, seed=seed)
     if choice.method == "variational":
         from stemjax.inference.variational import variational
 
-        return variational(problem, rank=choice.rank, draws=choice.draws, seed=seed)
+        return variational(problem, at=best, rank=choice.rank, draws=choice.draws, seed=seed)
     return best
 
 

@@ -1,0 +1,60 @@
+"""Error bars of every named problem, over truths drawn from what it believes: they hold them as often as they say."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.calibration import CASES, TRUTHS, calibration
+from stemjax.inference.coverage import LEVELS
+
+pytestmark = pytest.mark.slow  # until each has a quick form
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = {"guess", "quantities", "columns", "drift"}
+
+QUICK = {"columns": 80, "drift": 60, "aberrations": 80, "ptychography": 60}
+"""Truths in a quick run. What must hold does not depend on them: the chance of a false alarm is one in a hundred."""
+
+
+def test_every_named_problem_has_a_calibration():
+    folder = ROOT / "stemjax" / "problems"
+    recipes = {path.stem for path in folder.glob("*.py") if "\ndef make_" in path.read_text()}
+    recipes = {name for name in recipes if f"\ndef make_{name.rstrip('s')}" in (folder / f"{name}.py").read_text()}
+    recipes |= {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert recipes <= set(CASES)
+    assert set(QUICK) == set(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_error_bars_are_true(name):
+    found = calibration(CASES[name], QUICK[name], seed=100)
+    assert found.calibrated, found.verdict
+    assert not found.failures
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_error_bars_are_true_over_many_truths(name):
+    found = calibration(CASES[name], TRUTHS, seed=200)
+    assert found.calibrated, found.verdict
+    assert not found.failures
+    for quantity in found.quantities.values():
+        # One fit in 500 is 0.2 %: a single number's scatter is known to 3 %, its 95 % coverage to 1 %.
+        scatter, error = quantity.scatter
+        assert abs(scatter - 1.0) < max(0.05, 3.0 * error), quantity
+        share, error = quantity.coverage(0.95)
+        assert abs(share - 0.95) < max(0.02, 3.0 * error), quantity
+        assert quantity.p_value > 0.01 / len(found.quantities)
+
+
+def test_tables_of_all_problems_are_kept():
+    record = json.loads((ROOT / "benchmarks" / "results" / "calibration.json").read_text())
+    assert set(record["cases"]) == set(CASES)
+    for case in record["cases"].values():
+        for run in case["runs"]:
+            assert run["fits"] + len(run["failures"]) == TRUTHS
+            for quantity in run["quantities"].values():
+                assert set(quantity["coverage"]) == {f"{level:g}" for level in LEVELS}
+                assert np.isfinite([quantity["z_std"], quantity["chi_square_p"]]).all()
