@@ -87,8 +87,8 @@ def laplace(
     Raises:
         InputError: The density is not finite, or neither data nor priors hold some direction; the message names it.
     """
-    if probes < 4:
-        raise InputError(f"{probes} probes tell no variance; give at least 4")
+    if probes < 16:
+        raise InputError(f"{probes} probes tell neither a variance nor its error; give at least 16")
     problem = ready(problem, search=at is None)
     z, size = place(problem, at), layout(problem).size
     if rank is None and size <= DENSE:

@@ -289,6 +289,8 @@ def test_a_result_of_another_problem_is_refused():
     problem = line_problem()
     with pytest.raises(sj.InputError, match="no 'offset'"):
         laplace(problem, at=from_guess(line_problem(free=("slope",))))
+    with pytest.raises(sj.InputError, match=r"4 probes.*at least 16"):
+        laplace(problem, at=from_guess(problem), rank=1, probes=4)
     with pytest.raises(sj.InputError, match="name of a free leaf"):
         laplace(problem, at=from_guess(problem), derived={"slope": Derived(_crossing)})
 
@@ -354,7 +356,7 @@ def test_elements_that_are_constrained_together_have_the_scatter_of_their_draws(
     assert np.all(high < 1)
 
 
-@pytest.mark.parametrize("how", [{}, {"rank": 1, "probes": 4}])
+@pytest.mark.parametrize("how", [{}, {"rank": 1, "probes": 16}])
 def test_a_second_problem_of_the_same_shape_compiles_nothing(caplog, how):
     first, second = line_problem(seed=1), line_problem(seed=2)
     wanted = {"crossing": Derived(_crossing)}
@@ -435,7 +437,7 @@ def patterns_problem():
 
 def test_ptychography_has_the_same_aberrations_by_matrix_and_by_products():
     problem = patterns_problem()
-    quick = laplace(problem, at=from_guess(problem), rank=0, probes=8)
+    quick = laplace(problem, at=from_guess(problem), rank=0, probes=16)
     whole = laplace(problem, at=quick, curvature=expected_curvature)
     for path in ("probe.aberrations.C10", "probe.aberrations.C12a", "probe.aberrations.C12b", "dose"):
         spread = float(whole.uncertainty[path].value)
@@ -444,7 +446,7 @@ def test_ptychography_has_the_same_aberrations_by_matrix_and_by_products():
     ratio = quick.uncertainty["specimen.phase"].value / whole.uncertainty["specimen.phase"].value - 1
     stated = np.sqrt(np.mean(quick.diagnostics["error"]["specimen.phase"] ** 2))
     assert np.sqrt(np.mean(ratio**2)) == pytest.approx(stated, rel=0.5)
-    assert stated < 0.2
+    assert stated < 0.15
     # The truth is where the error bars say, with all covariances counted.
     away = layout(problem).ravel(statement.start(problem)) - layout(problem).ravel(whole.posterior.mean)
     square = float(np.sum(np.asarray(whole.posterior.whitened(away)) ** 2))
