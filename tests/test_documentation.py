@@ -144,7 +144,7 @@ def configuration_keys() -> set[str]:
     """Dotted keys, two levels deep, from the JSON schema."""
     definitions = json_schema()["$defs"]
     keys = set()
-    for problem in ("PtychographySettings", "SimulationSettings"):
+    for problem in ("PtychographySettings", "SimulationSettings", "FitSettings"):
         for section, entry in definitions[problem]["properties"].items():
             keys.add(section)
             for target in re.findall(r"#/\$defs/(\w+)", str(entry)):

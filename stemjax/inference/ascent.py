@@ -86,9 +86,9 @@ def settings_at(question: Question, ranges: Ranges, share: Array) -> Array:
     values = ranges.low + share * (ranges.high - ranges.low)
     if not question.kept:
         return values
-    kept = np.asarray(question.kept)
-    total = jnp.sum((ranges.weight * ranges.start)[kept])
-    return values.at[kept].multiply(total / jnp.sum((ranges.weight * values)[kept]))
+    kept = np.isin(np.arange(len(ranges.start)), question.kept)
+    total, wanted = (jnp.sum(jnp.where(kept, ranges.weight * some, 0.0)) for some in (values, ranges.start))
+    return jnp.where(kept, values * wanted / total, values)
 
 
 def with_settings(problem: Problem, settings: tuple[Setting, ...], values: Array) -> Problem:

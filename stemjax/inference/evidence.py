@@ -19,12 +19,12 @@ import jax.numpy as jnp
 
 from stemjax.core.typing import Array, PRNGKeyArray
 from stemjax.inference import problem as statement
+from stemjax.inference.conjugate_gradients import dot
 from stemjax.inference.curvature import Operator, fisher, matrix
 from stemjax.inference.most_probable import (
     alone,
     by_leaf,
     exact,
-    inner,
     of_priors,
     posterior,
     signs_of,
@@ -88,7 +88,7 @@ def spreads(problem: Problem, z: Unconstrained, keys: PRNGKeyArray) -> dict[str,
         for name, (path, prior) in parts(problem).items():
             moved = jax.jvp(prior.deviations, (values[path],), (signs[path],))[1]
             rough[name] = sum((jnp.sum(d**2) for d in moved), start=jnp.zeros(()))
-        return by_leaf(lambda v: inner(v, data(v)), signs), rough
+        return by_leaf(lambda v: dot(v, data(v)), signs), rough
 
     told, rough = jax.lax.map(one, keys)
     for name, (path, prior) in parts(problem).items():
@@ -119,7 +119,7 @@ def _tracer(
             signs = signs_of(key, z)
             signs = signs if path is None else alone(signs, sorted(z).index(path))
             pushed = part({p: signs[p] / steep[p] for p in signs})
-            return inner({p: signs[p] * steep[p] for p in signs}, solve(whole, pushed, near=near))
+            return dot({p: signs[p] * steep[p] for p in signs}, solve(whole, pushed, near=near))
 
         return jnp.mean(jax.lax.map(one, keys))
 

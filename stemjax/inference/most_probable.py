@@ -12,6 +12,7 @@ from stemjax.core.bijectors import Identity
 from stemjax.core.paths import replace
 from stemjax.core.typing import Array, PRNGKeyArray
 from stemjax.inference import problem as statement
+from stemjax.inference.conjugate_gradients import added, dot
 from stemjax.inference.curvature import Operator, fisher
 from stemjax.inference.prior_parts import factors, parts
 from stemjax.inference.priors import ROUNDING, rounded
@@ -44,10 +45,10 @@ def most_probable(problem: Problem, z: Unconstrained, key: PRNGKeyArray) -> tupl
     def newton(state: _State) -> _State:
         value, slope = jax.value_and_grad(lambda z: statement.objective(problem, z))(state.z)
         whole, near = posterior(problem, state.z, touching, key, bending(problem, state.z))
-        move = solve(whole, _scaled(-1.0, slope), near=near, tolerance=1e-2)
-        gain = -inner(slope, move)
+        move = solve(whole, jax.tree.map(jnp.negative, slope), near=near, tolerance=1e-2)
+        gain = -dot(slope, move)
         share = _backtrack(problem, state.z, value, move, gain)
-        return _State(_add(state.z, share, move), state.step + 1, (share == 0.0) | (gain < 1e-4))
+        return _State(added(share, move, state.z), state.step + 1, (share == 0.0) | (gain < 1e-4))
 
     start = _State(_freed(problem, z), jnp.zeros((), int), jnp.zeros((), bool))
     end = jax.lax.while_loop(onward, newton, start).z
@@ -66,7 +67,7 @@ def solve(
         tolerance: The residual that is left, as a share of the right side, both measured by `near`.
     """
     first = near(right)
-    size = inner(right, first)
+    size = dot(right, first)
 
     def onward(state: tuple) -> Array:
         _, _, _, rest, step, positive = state
@@ -75,14 +76,14 @@ def solve(
     def turn(state: tuple) -> tuple:
         x, left, direction, rest, step, _ = state
         pushed = operator(direction)
-        curved = inner(direction, pushed)
+        curved = dot(direction, pushed)
         positive = curved > 0.0
         length = jnp.where(positive, rest / jnp.where(positive, curved, 1.0), (step == 0).astype(rest.dtype))
-        x = _add(x, length, direction)
-        left = _add(left, -length, pushed)
+        x = added(length, direction, x)
+        left = added(-length, pushed, left)
         turned = near(left)
-        new = inner(left, turned)
-        direction = _add(turned, new / jnp.where(rest > 0, rest, 1.0), direction)
+        new = dot(left, turned)
+        direction = added(new / jnp.where(rest > 0, rest, 1.0), direction, turned)
         return x, left, direction, new, step + 1, positive
 
     start = jax.tree.map(jnp.zeros_like, right), right, first, size, jnp.zeros((), int), jnp.ones((), bool)
@@ -104,7 +105,7 @@ def _backtrack(problem: Problem, z: Unconstrained, value: Array, move: Unconstra
 
     def halve(trial: tuple[Array, Array]) -> tuple[Array, Array]:
         share = 0.5 * trial[0]
-        return share, statement.objective(problem, _add(z, share, move))
+        return share, statement.objective(problem, added(share, move, z))
 
     share, at = jax.lax.while_loop(worse, halve, (jnp.full((), 2.0), jnp.full_like(value, jnp.inf)))
     return jnp.where(at <= value, share, 0.0)
@@ -148,7 +149,7 @@ def posterior(
     def whole(v: Unconstrained) -> Unconstrained:
         return jax.tree.map(lambda a, b, c, d: a + b + c * d, data(v), prior(v), added, v)
 
-    curved = by_leaf(lambda v: inner(v, data(v)) + inner(v, prior(v)), signs_of(key, z))
+    curved = by_leaf(lambda v: dot(v, data(v)) + dot(v, prior(v)), signs_of(key, z))
     numbers = {p: _mean_curvature(curved[p], steep[p]) * steep[p] ** 2 + added[p] for p in z}
     known = {p: f for p, f in problem.priors.items() if hasattr(f, "covary")}
 
@@ -209,7 +210,7 @@ def bending(problem: Problem, z: Unconstrained) -> Unconstrained:
     if all(isinstance(b, Identity) for b in statement.bijectors(problem).values()):
         return jax.tree.map(jnp.zeros_like, z)
     slope = jax.grad(of_leaves)(statement.constrained(problem, z))
-    along = jax.grad(lambda z: inner(slope, statement.constrained(problem, z)))
+    along = jax.grad(lambda z: dot(slope, statement.constrained(problem, z)))
     ones = jax.tree.map(jnp.ones_like, z)
     return jax.tree.map(jnp.abs, jax.jvp(along, (z,), (ones,))[1])
 
@@ -233,16 +234,3 @@ def of_priors(
         return pull(total)[0]
 
     return product
-
-
-def inner(a: Unconstrained, b: Unconstrained) -> Array:
-    """Scalar product over all leaves."""
-    return sum((jnp.vdot(a[path], b[path]) for path in a), start=jnp.zeros(()))
-
-
-def _scaled(number: float, a: Unconstrained) -> Unconstrained:
-    return jax.tree.map(lambda x: number * x, a)
-
-
-def _add(a: Unconstrained, share: Array, b: Unconstrained) -> Unconstrained:
-    return jax.tree.map(lambda x, y: x + share.astype(x.dtype) * y, a, b)

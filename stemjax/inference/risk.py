@@ -20,8 +20,9 @@ import jax.numpy as jnp
 from stemjax.core.typing import Array, PRNGKeyArray
 from stemjax.inference import problem as statement
 from stemjax.inference.batches import deal, every_record, lane_count
+from stemjax.inference.conjugate_gradients import dot
 from stemjax.inference.data_sets import Group, expected, groups, masked, noise_of, part_of
-from stemjax.inference.most_probable import bending, exact, inner, posterior, solve
+from stemjax.inference.most_probable import bending, exact, posterior, solve
 from stemjax.inference.problem import Problem, Unconstrained
 
 Sets = list[dict[str, Array]]
@@ -116,7 +117,7 @@ def _pulled(problem: Problem, z: Unconstrained, arrays: Sets) -> Unconstrained:
 
 def _product(group: Group, model: Any, arrays: dict[str, Array]) -> Array:
     if not statement.sums_itself(group):
-        return inner(arrays, expected(group, model))
+        return dot(arrays, expected(group, model))
     count = arrays[""].shape[0]
     lanes = deal(arrays[""], lane_count(statement.devices_of(group.forward), count))
     index, weight = every_record(count, lanes.shape[0])
