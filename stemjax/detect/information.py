@@ -90,7 +90,8 @@ def information_matrix(
     check_leaves(law, ("gain",))
     if isinstance(law, Matched):
         return matched(mean, readout, level)
-    assert isinstance(law, Mixture)
+    if not isinstance(law, Mixture):
+        raise InputError(f"no information is known of the law {law}; give Counting, Mixture or Matched")
     if any(jnp.ndim(leaf) for leaf in readout[:3]):
         return _of_maps(law, mean, readout, level)
     return _looked_up(_table(law, readout, level) if table is None else table, mean, readout, level)

@@ -98,8 +98,8 @@ class Design:
         lines = [f"{name}: {_with_unit(self.default[name])} -> {_with_unit(self.best[name])}" for name in self.best]
         for name, gain in self.gains.items():
             pair = [_middle(bounds.deviations[name]) for bounds in (self.before, self.after)]
-            unit = self.after.deviations[name].units
-            lines.append(f"bound of {name}: {pair[0]:.3g} -> {pair[1]:.3g} {unit}, {gain:.3g} × smaller")
+            unit = "" if (units := self.after.deviations[name].units) == "1" else f" {units}"
+            lines.append(f"bound of {name}: {pair[0]:.3g} -> {pair[1]:.3g}{unit}, {gain:.3g} × smaller")
         return "\n".join([*lines, self.status])
 
 
