@@ -114,7 +114,15 @@ class Diffraction:
         return sum_probes(one, shared, field, batch, grid.shape, self.execution)
 
     def fisher(
-        self, model_of: Callable, at: Any, weigh: Callable, data: Any, index: Array, weight: Array
+        self,
+        model_of: Callable,
+        at: Any,
+        weigh: Callable,
+        data: Any,
+        index: Array,
+        weight: Array,
+        *,
+        seen: Callable | None = None,
     ) -> Callable[[Any], Any]:
         """Fisher information of the patterns as an operator, at the memory of one pattern.
 
@@ -122,16 +130,18 @@ class Diffraction:
             model_of: From the unknowns, a pytree, to the experiment.
             at: The unknowns.
             weigh: Information `weigh(expected, datum)` of every pixel about its expectation; where the experiment has
-                a camera, of the camera too.
+                a camera, of the camera and its table (`Camera.tabulated`) too.
             data: Records in lanes [lane stored ...].
             index: Patterns of the sum [lane probe]: position within the lane.
             weight: Weight of every pattern [lane probe].
+            seen: What `weigh` takes in place of the expected counts: `seen(expected, camera, table)`.
 
         Returns:
             From a direction, a tree like the unknowns, to its product with the information.
         """
         experiment = model_of(at)
         grid, corners = experiment.probe.grid, self.prepare(experiment)[3]
+        table = None if experiment.camera is None else experiment.camera.tabulated()
         number = jnp.minimum(index * index.shape[0] + jnp.arange(index.shape[0])[:, None], corners.shape[0] - 1)
 
         def prepared(unknowns: Any) -> tuple[Shared, Array, Array]:
@@ -139,10 +149,11 @@ class Diffraction:
             return shared, field, items[number]
 
         def expected(shared: Shared, patch: Array, item: Array) -> Array:
-            return self.kept((shared.dose, shared.camera), self.intensity(shared, patch, item, grid))
+            values = self.kept((shared.dose, shared.camera), self.intensity(shared, patch, item, grid))
+            return values if seen is None else seen(values, shared.camera, table)
 
         def weights(shared: Shared, values: Array, datum: Any) -> Array:
-            return weigh(values, datum) if shared.camera is None else weigh(values, datum, shared.camera)
+            return weigh(values, datum) if shared.camera is None else weigh(values, datum, shared.camera, table)
 
         (shared, field, items), push = jax.linearize(prepared, at)
         pull = jax.linear_transpose(push, at)

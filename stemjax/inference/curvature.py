@@ -114,11 +114,13 @@ def _of_group(problem: Problem, group: Group, z: Unconstrained) -> Operator:
         return part_of(statement.insert(problem, z), group.part)
 
     loose = _loose_leaves(problem, group)
-    if hasattr(group.forward, "fisher") and set(group.sets) == {""} and not loose:
+    if hasattr(group.forward, "fisher") and set(group.sets) == {""}:
         data = group.sets[""]
         lanes = lanes_of(data, lane_count(statement.devices_of(group.forward), data.records))
         index, weight = every_record(data.records, jax.tree.leaves(lanes)[0].shape[0])
-        return group.forward.fisher(model_of, z, _information(data), lanes, index, jnp.asarray(weight))
+        standard = _standardised(loose) if loose else None
+        weigh = _information(data, loose)
+        return group.forward.fisher(model_of, z, weigh, lanes, index, jnp.asarray(weight), seen=standard)
 
     def seen(z: Unconstrained) -> dict[str, Array]:
         return _seen(group, statement.insert(problem, z), loose)
@@ -161,13 +163,25 @@ def _weights(data: DataSet, part: Any, values: Array, loose: tuple[str, ...]) ->
     return masked(data, noise_of(data, part).information(values))
 
 
-def _information(data: DataSet) -> Callable[..., Array]:
+def _standardised(loose: tuple[str, ...]) -> Callable[..., Array]:
+    """All parameters of the law of a record's counts, as the operator of a forward model takes them."""
+
+    def seen(values: Array, camera: Any, table: Any = None) -> Array:
+        return camera.standardised(values, loose, table)
+
+    return seen
+
+
+def _information(data: DataSet, loose: tuple[str, ...]) -> Callable[..., Array]:
     """Information of every element of one record, as the operator of a forward model takes it."""
 
-    def weigh(values: Array, datum: Any, camera: Any = None) -> Array:
+    def weigh(values: Array, datum: Any, camera: Any = None, table: Any = None) -> Array:
         mask = datum[1] if data.mask_by_record else data.mask
-        noise = camera if data.noise is None else data.noise
-        each = noise.information(values)
+        if loose:
+            each = jnp.ones_like(values)
+            mask = None if mask is None else mask[None]
+        else:
+            each = data.noise.information(values) if data.noise is not None else camera.information(values, table)
         return each if mask is None else mask * each
 
     return weigh
