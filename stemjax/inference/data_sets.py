@@ -109,7 +109,7 @@ def part_of(model: Any, part: tuple[str, ...]) -> Any:
 
 
 def noise_of(data: DataSet, model: Any) -> Any:
-    """The noise model of a data set: its own, or the camera of the model."""
+    """The noise model of a data set: its own, or the camera of its part of the model (`part_of`)."""
     return getattr(model, "camera", None) if data.noise is None else data.noise
 
 
@@ -127,7 +127,13 @@ def masked(data: DataSet, values: Array) -> Array:
 
 
 def log_likelihood(data: DataSet, model: Any, values: Array) -> Array:
-    """Log-likelihood of every element [record ...] of a data set: minus half the deviance where the noise is fixed."""
+    """Log-likelihood of every element [record ...] of a data set: minus half the deviance where the noise is fixed.
+
+    Args:
+        data: The data set.
+        model: Its part of the model.
+        values: What is expected [record ...].
+    """
     noise = noise_of(data, model)
     score = noise.log_prob(data.flat, values)
     # A camera's own leaves change what a perfect model would score, so that term must stay in the density.

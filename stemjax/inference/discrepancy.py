@@ -12,7 +12,7 @@ import numpy as np
 from stemjax.core.errors import InputError
 from stemjax.core.typing import Array, PRNGKeyArray
 from stemjax.inference import problem as statement
-from stemjax.inference.data_sets import DataSet, expected, groups, masked, noise_of
+from stemjax.inference.data_sets import DataSet, expected, groups, masked, noise_of, part_of
 from stemjax.inference.prior_parts import is_open, parts, with_scales
 from stemjax.inference.problem import Problem, Unconstrained
 from stemjax.inference.strength import Search, check_open
@@ -77,10 +77,11 @@ def expected_deviance(problem: Problem, z: Unconstrained, key: PRNGKeyArray, dra
     """
     model, found, mean = statement.insert(problem, z), jnp.zeros(()), jnp.zeros(())
     for group in groups(problem):
+        part = part_of(model, group.part)
         for name, values in expected(group, model).items():
             key, own = jax.random.split(key)
-            of_counts = functools.partial(_deviance, group.sets[name], model, values)
-            sample = functools.partial(_drawn, group.sets[name], model, values)
+            of_counts = functools.partial(_deviance, group.sets[name], part, values)
+            sample = functools.partial(_drawn, group.sets[name], part, values)
             found = found + of_counts(group.sets[name].flat)
             mean = mean + jnp.mean(jax.lax.map(lambda k, d=of_counts, s=sample: d(s(k)), jax.random.split(own, draws)))
     return found, mean

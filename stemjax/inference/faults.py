@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stemjax.inference import problem as statement
-from stemjax.inference.data_sets import expected, groups, log_likelihood
+from stemjax.inference.data_sets import expected, groups, log_likelihood, part_of
 from stemjax.inference.problem import Problem, Unconstrained
 
 
@@ -59,7 +59,7 @@ def _data(problem: Problem, z: Unconstrained) -> str:
             if _bad(data.flat):
                 bad = _where(data.flat, ~np.isfinite(np.asarray(data.flat)))
                 return f"the counts are not finite {bad} of data set '{data.name}'; mask or replace them"
-            wrong = ~np.isfinite(np.asarray(log_likelihood(data, model, values)))
+            wrong = ~np.isfinite(np.asarray(log_likelihood(data, part_of(model, group.part), values)))
             if where := _where(values, wrong):
                 least = float(np.asarray(values)[wrong].min())
                 return (

@@ -205,7 +205,7 @@ def residual(problem: Problem, z: Unconstrained) -> Any:
     for group in groups(problem):
         values = expected(group, model)
         for name, data in group.sets.items():
-            found[data.name] = _residual(data, model, values[name])
+            found[data.name] = _residual(data, part_of(model, group.part), values[name])
     return next(iter(found.values())) if len(found) == 1 else found
 
 
@@ -226,7 +226,8 @@ def _group_likelihood(group: Group, model: Any) -> Array:
         index, weight = every_record(data.records, jax.tree.leaves(lanes)[0].shape[0])
         return group.forward.total(part_of(model, group.part), score(data), lanes, index, jnp.asarray(weight))
     values = expected(group, model)
-    return sum((jnp.sum(log_likelihood(d, model, values[n])) for n, d in group.sets.items()), start=jnp.zeros(()))
+    part = part_of(model, group.part)
+    return sum((jnp.sum(log_likelihood(d, part, values[n])) for n, d in group.sets.items()), start=jnp.zeros(()))
 
 
 def devices_of(forward: Any) -> int:

@@ -55,7 +55,7 @@ def yardstick(problem: Problem, z: Unconstrained) -> Yardstick:
         rows: list[dict[str, Array]] = [{}, {}, {}]
         for name, values in expected(group, model).items():
             data = group.sets[name]
-            noise, counts = noise_of(data, model), data.flat
+            noise, counts = noise_of(data, part_of(model, group.part)), data.flat
             slope = jax.grad(lambda v, n=noise, c=counts: jnp.sum(n.log_prob(c, v)))(values)
             seen = values + slope / noise.information(values)
             variance = 1.0 / noise.information(jnp.maximum(seen, 0.0))
@@ -99,8 +99,8 @@ def _expected(problem: Problem, z: Unconstrained) -> Sets:
 def _information(problem: Problem, z: Unconstrained, values: Sets) -> Sets:
     model, found = statement.insert(problem, z), []
     for group, known in zip(groups(problem), values, strict=True):
-        sets = group.sets
-        found.append({n: masked(sets[n], noise_of(sets[n], model).information(v)) for n, v in known.items()})
+        sets, part = group.sets, part_of(model, group.part)
+        found.append({n: masked(sets[n], noise_of(sets[n], part).information(v)) for n, v in known.items()})
     return found
 
 

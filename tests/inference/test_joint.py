@@ -166,6 +166,29 @@ def test_a_joint_problem_is_solved_end_to_end():
     assert difference.std() < 0.15 * truth.std()
 
 
+def test_every_part_of_a_joint_problem_has_its_own_camera():
+    specimen, probe = specimen_and_probe()
+    parts = {}
+    for name, gain in (("one", 2.0), ("two", 7.0)):
+        camera = sj.make_camera(gain=gain, dark=5.0, readout=1.5)
+        made = sj.make_experiment(probe, specimen, sj.make_raster((2, 2), 1.1), dose=1e4, camera=camera)
+        # `Signals` has no sum of its own: the general path, where the noise model is looked up for every data set.
+        simulate = sj.Signals(sj.Diffraction())
+        counts = camera.sample(jax.random.key(0), simulate(made)["patterns"])
+        parts[name] = sj.make_problem(
+            made, {"patterns": sj.Measurement(counts)}, forward=simulate, noise=None, free=["probe.aberrations.C10"]
+        )
+    joint = sj.join(parts)
+    z = statement.start(joint)
+    alone = sum(float(sj.log_density(p, statement.start(p))) for p in parts.values())
+    assert float(sj.log_density(joint, z)) == pytest.approx(alone, rel=1e-9)
+    residuals = sj.residual(joint, z)
+    for name, problem in parts.items():
+        np.testing.assert_allclose(
+            residuals[f"{name}.patterns"], sj.residual(problem, statement.start(problem)), rtol=1e-9
+        )
+
+
 def marginal(problem, z, path):
     from stemjax.inference.curvature import matrix, posterior_curvature
     from stemjax.inference.vector import layout
