@@ -200,7 +200,7 @@ def side_by_side(function: Callable, devices: int) -> Callable:
     """
 
     def local(shared: Any, *own: Any) -> Any:
-        if jax.devices()[0].platform != "cpu":
+        if _in_step():
             return jax.vmap(lambda *chain: function(shared, *chain))(*own)
         return jax.lax.map(lambda chain: function(shared, *chain), own)
 
@@ -214,6 +214,11 @@ def side_by_side(function: Callable, devices: int) -> Callable:
         )
 
     return spread
+
+
+def _in_step() -> bool:
+    """Whether the chains of a device go in step: on an accelerator, which one chain does not fill."""
+    return jax.devices()[0].platform != "cpu"
 
 
 @functools.cache

@@ -128,10 +128,10 @@ def follow_lowest(
     if not np.isfinite(losses).any():
         said = "no start of the search has a finite density; give priors"
         raise InputError(fault(bare, statement.start(bare)) or said)
-    chosen = _apart(problem, tried, ends, losses)[:polish]
+    chosen = _apart(problem, tried, frame, ends, losses)[:polish]
     best = {path: v[np.array(chosen)] for path, v in ends.items()}
     bottoms, lowest = descend(bare, frame, best, steps, room=len(losses))
-    order = _apart(problem, tried, bottoms, lowest)
+    order = _apart(problem, tried, frame, bottoms, lowest)
     minima = [Minimum(_at(bottoms, i), float(lowest[i]), chosen[i]) for i in order]
     return _result(bare, tried, reached, minima, more or {})
 
@@ -178,24 +178,25 @@ def _starts(problem: Problem, trials: Mapping[str, Any]) -> Unconstrained:
     return found
 
 
-def _apart(problem: Problem, trials: Mapping[str, Any], z: Mapping[str, Any], losses: np.ndarray) -> list[int]:
+def _apart(
+    problem: Problem, trials: Mapping[str, Any], frame: Gaussian, z: Mapping[str, Any], losses: np.ndarray
+) -> list[int]:
     """Numbers of the lowest ends that do not lie in one well, lowest first.
 
-    Two ends share a well when no leaf of the wells differs by half a spacing.
+    Two ends share a well when no leaf that was tried differs by half the spacing of its wells; where none is stated, by
+    a standard deviation.
     """
-    maps = statement.bijectors(problem)
     half = {well.path: 0.5 * well.spacing for well in problem.wells}
-    places = {path: np.asarray(jax.vmap(maps[path].forward)(jnp.asarray(z[path]))) for path in trials}
+    reach = {path: half[path] if path in half else np.asarray(frame.spread()[path]) for path in trials}
+    maps = statement.bijectors(problem)
+    places = {p: np.asarray(jax.vmap(maps[p].forward)(jnp.asarray(z[p])) if p in half else z[p]) for p in trials}
     found: list[int] = []
     for number in np.argsort(losses, kind="stable"):
-        near = [
-            all(
-                np.abs(p[number] - p[other]).max() < half.get(path, 1e-3 * np.ptp(p) + 1e-12)
-                for path, p in places.items()
-            )
+        same = [
+            all((np.abs(place[number] - place[other]) < reach[path]).all() for path, place in places.items())
             for other in found
         ]
-        if np.isfinite(losses[number]) and not any(near):
+        if np.isfinite(losses[number]) and not any(same):
             found.append(int(number))
     return found
 

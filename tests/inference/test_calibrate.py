@@ -281,6 +281,24 @@ def test_programs_are_compiled_once():
     assert len(traced) == before
 
 
+def test_a_solver_that_knows_the_problem_compiles_nothing_anew():
+    @jax.jit
+    def fit(problem):
+        return sj.log_density(problem, sj.start(problem))
+
+    def solver(problem):
+        fit(problem)
+        return exact(problem)
+
+    problem = linear_problem()
+    for counts in (np.zeros((12, 1)), jnp.zeros((12, 1)), jax.device_put(jnp.zeros((12, 1)), jax.devices()[0])):
+        same = problem.replace(measurement=Counts(counts))
+        solver(same)
+        before = fit._cache_size()
+        calibrate(same, solver, truths=3)
+        assert fit._cache_size() == before
+
+
 def test_numbers_are_plain_and_hold_the_table(honest):
     numbers = json.loads(json.dumps(honest.numbers()))
     assert numbers["quantities"]["slopes"]["elements"] == 3

@@ -171,6 +171,17 @@ def test_chains_over_two_devices_are_those_of_one(drawn):
         assert abs(float(apart.estimate[name].value) - float(together.estimate[name].value)) < 4.0 * scale
 
 
+def test_chains_in_step_are_those_of_a_loop(drawn, monkeypatch):
+    """What an accelerator does, here on the processor; another depth makes another program."""
+    problem, one_by_one = drawn
+    monkeypatch.setattr(engine, "_in_step", lambda: True)
+    in_step = sample(problem, warmup=100, nuts=Nuts(depth=9), at=laplace(problem))
+    np.testing.assert_allclose(
+        one_by_one.samples["a"].value[:, :5], in_step.samples["a"].value[:, :5], rtol=1e-6
+    )  # fmt: skip
+    assert in_step.success, in_step.status
+
+
 def test_patterns_take_chains_on_every_device():
     """A forward model that loops over probes runs inside the loop over chains, on the device of its chain."""
     path = "probe.aberrations.C10"

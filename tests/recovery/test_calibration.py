@@ -9,12 +9,9 @@ import pytest
 from benchmarks.calibration import CASES, TRUTHS, calibration
 from stemjax.inference.coverage import LEVELS
 
-pytestmark = pytest.mark.slow  # until each has a quick form
-
 ROOT = Path(__file__).resolve().parents[2]
-RECIPES = {"guess", "quantities", "columns", "drift"}
 
-QUICK = {"columns": 80, "drift": 60, "aberrations": 80, "ptychography": 60}
+QUICK = {"columns": 60, "drift": 40, "aberrations": 30, "ptychography": 30}
 """Truths in a quick run. What must hold does not depend on them: the chance of a false alarm is one in a hundred."""
 
 
