@@ -99,7 +99,7 @@ def epoch(repeats: int) -> dict:
     import numpy as np
 
     import stemjax as sj
-    from stemjax.inference import optimise as solver
+    from stemjax.inference.solvers import optimise as solver
 
     grid = sj.make_grid(128, 0.2)
     whole = sj.make_grid(320, 0.2)

@@ -55,7 +55,7 @@ def run(repeats: int) -> dict:
 
 def calibration(case: Case, truths: int, seed: int) -> Any:
     """Calibrate one case."""
-    from stemjax.inference.calibrate import calibrate
+    from stemjax.inference.trust.calibrate import calibrate
 
     problem = case.problem()
     derived = None if case.derived is None else case.derived(problem)
@@ -64,7 +64,7 @@ def calibration(case: Case, truths: int, seed: int) -> Any:
 
 def posterior(problem: Any) -> Any:
     """Laplace's posterior, the error bars that the recipes report."""
-    from stemjax.inference.laplace import laplace
+    from stemjax.inference.posteriors.laplace import laplace
 
     return laplace(problem)
 
@@ -153,7 +153,7 @@ def blind(dose: float, phase: float, position: float, defocus: float) -> Any:
     import numpy as np
 
     import stemjax as sj
-    from stemjax.inference.priors import Ridge
+    from stemjax.inference.priors.images import Ridge
 
     # The disk is so wide that all pairs of beams meet in it: what only a dark field sees has a sign that no one knows,
     # and a false minimum for each.

@@ -22,8 +22,8 @@ def run(repeats: int) -> dict:
         Effective draws a second without and with warm-up (compilation left out of both), divergences, gradients.
     """
     import stemjax
-    from stemjax.inference.chains import Nuts
-    from stemjax.inference.laplace import laplace
+    from stemjax.inference.posteriors.chains import Nuts
+    from stemjax.inference.posteriors.laplace import laplace
 
     stemjax.setup()
     problem = scene()
@@ -46,7 +46,7 @@ def run(repeats: int) -> dict:
 
 def one_round(problem, mode, nuts, seed: int) -> dict:  # type: ignore[no-untyped-def]
     """One run of the sampler; effective draws are the fewest of all unknowns."""
-    from stemjax.inference.sample import sample
+    from stemjax.inference.posteriors.sample import sample
 
     before = load()
     found = sample(problem, at=mode, chains=CHAINS, draws=DRAWS, warmup=WARMUP, nuts=nuts, seed=seed).diagnostics
@@ -107,7 +107,7 @@ def scene():  # type: ignore[no-untyped-def]
     import numpy as np
 
     import stemjax as sj
-    from stemjax.inference.simulate import draw_values, model_of, simulate_data
+    from stemjax.inference.trust.simulate import draw_values, model_of, simulate_data
     from stemjax.problems.aberrations import aberration_spreads, make_aberration_problem, order_names
 
     slab = sj.slab("SrTiO3", thickness=39.0, width=(23.4, 23.4), rms_displacement=0.08)

@@ -13,7 +13,7 @@ import numpy as np
 
 from stemjax.core.errors import InputError
 from stemjax.core.paths import leaves
-from stemjax.inference.optimise import State
+from stemjax.inference.solvers.optimise import State
 from stemjax.io import atomic_hdf5
 
 FORMAT = "stemjax-checkpoint"

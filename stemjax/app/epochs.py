@@ -15,8 +15,8 @@ from stemjax.app.interruption import Signals
 from stemjax.app.progress import Reporter
 from stemjax.core.errors import InputError
 from stemjax.core.executor import Execution, replicate
-from stemjax.inference.optimise import Plan, State, distribute, diverged, epoch, initial, mean_loss
 from stemjax.inference.problem import Problem
+from stemjax.inference.solvers.optimise import Plan, State, distribute, diverged, epoch, initial, mean_loss
 from stemjax.problems.ptychography.settings import PtychographySettings
 from stemjax.problems.ptychography.setup import Patterns
 from stemjax.problems.ptychography.solve import make_plan

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.scipy.special import gammainc, gammaincc, gammaln, ndtr
 
 from stemjax.core.typing import Array
-from stemjax.detect.poisson_gaussian import Mixture, Readout, _most_probable_number
+from stemjax.detect.poisson_gaussian import Mixture, Readout, most_probable_number
 
 
 class Well(NamedTuple):
@@ -87,7 +87,7 @@ def _chances(law: Mixture, mean: Array, readout: Readout, counts: Array) -> tupl
     gain, dark, noise, _ = readout
     mean = jnp.maximum(mean, 1e-30)
     many, *each = (jnp.broadcast_to(value, counts.shape) for value in (mean, gain, dark, noise))
-    likely = _most_probable_number(counts, many, Readout(each[0], each[1], each[2], readout.integer))
+    likely = most_probable_number(counts, many, Readout(each[0], each[1], each[2], readout.integer))
     start = jnp.maximum(jnp.round(likely) - law.half, 0.0)
     numbers = start[None] + jnp.arange(2 * law.half + 1, dtype=counts.dtype)[:, None]
     # Neighbouring terms of the Poisson law differ by a factor; the logarithm of n! is dear.

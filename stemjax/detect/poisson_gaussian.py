@@ -106,7 +106,7 @@ class Mixture:
 
     def log_prob(self, counts: Array, mean: Array, readout: Readout) -> Array:
         """The logarithm of the sum."""
-        start = self._start(_most_probable_number(counts, mean, readout))
+        start = self._start(most_probable_number(counts, mean, readout))
         return logsumexp(self._weights(counts, start, readout, jnp.log(mean)), axis=0) - mean
 
     def log_above(self, level: float, mean: Array, readout: Readout) -> Array:
@@ -234,7 +234,7 @@ def log_at_least(least: Array, mean: Array) -> Array:
     return log_ndtr(jnp.where(near, close, away))
 
 
-def _most_probable_number(counts: Array, mean: Array, readout: Readout) -> Array:
+def most_probable_number(counts: Array, mean: Array, readout: Readout) -> Array:
     """Electrons n that maximise Poisson times normal: n/s² + log n = x/s² + log μ, s = r/g; no slope is kept."""
     counts, mean, gain, dark, noise = jax.lax.stop_gradient((counts, mean, *readout[:3]))
     square = jnp.maximum((noise / gain) ** 2, 1e-6)

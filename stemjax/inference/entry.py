@@ -16,8 +16,8 @@ def ready(problem: Problem, *, search: bool = True) -> Problem:
     Returns:
         The problem with every strength of a prior settled, and its first guess in the best well.
     """
-    from stemjax.inference.search import search_wells
-    from stemjax.inference.strength import settle, unsettled
+    from stemjax.inference.priors.strength import settle, unsettled
+    from stemjax.inference.solvers.search import search_wells
 
     if unsettled(problem):
         problem = settle(problem)

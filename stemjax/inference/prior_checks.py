@@ -44,12 +44,25 @@ def check_prior(path: str, prior: Any, value: Any, *, scale: bool = False) -> No
         if not np.isfinite(np.asarray(number)).all():
             raise InputError(f"the prior of '{path}', {_name(prior)}, holds a number that is not finite; mend it")
     _check_shape(path, prior, leaf)
-    inside = np.isfinite(np.asarray(bijector_of(prior).inverse(leaf))).all()
-    if not (inside and np.isfinite(np.asarray(prior.log_prob(leaf))).all()):
+    if not _supports(path, prior, leaf):
         raise InputError(
             f"the first guess of '{path}' lies outside the support of its prior {_name(prior)}; move the guess or "
             "widen the prior"
         )
+
+
+def _supports(path: str, prior: Any, leaf: jax.Array) -> bool:
+    try:
+        inside = np.isfinite(np.asarray(bijector_of(prior).inverse(leaf))).all()
+        return bool(inside and np.isfinite(np.asarray(prior.log_prob(leaf))).all())
+    except InputError as error:
+        raise _of_leaf(path, error) from None
+
+
+def _of_leaf(path: str, error: InputError) -> InputError:
+    """A prior's own complaint, with the leaf that it belongs to."""
+    said = str(error)
+    return InputError(said if f"'{path}'" in said else f"the prior of '{path}': {said}")
 
 
 def _check_shape(path: str, prior: Any, leaf: jax.Array) -> None:
@@ -59,7 +72,7 @@ def _check_shape(path: str, prior: Any, leaf: jax.Array) -> None:
         jax.eval_shape(prior.log_prob, leaf)
     except (ValueError, TypeError) as error:
         if isinstance(error, InputError):
-            raise
+            raise _of_leaf(path, error) from None
         if shape and not _broadcast(shape, leaf.shape):
             fits = False
         else:

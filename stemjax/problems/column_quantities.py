@@ -12,7 +12,7 @@ from stemjax.core.errors import InputError
 from stemjax.core.typing import Annotated, Array
 from stemjax.forward.column_image import ColumnScene
 from stemjax.inference.derived import Derived
-from stemjax.inference.lattice_prior import Motif, assign
+from stemjax.inference.priors.lattice import Motif, assign
 from stemjax.inference.problem import Problem
 from stemjax.optics.scan import Scan
 from stemjax.optics.scan_paths import image_order

@@ -14,8 +14,8 @@ from stemjax.core.typing import Annotated, Array
 from stemjax.detect.noise import Poisson
 from stemjax.forward.column_image import ColumnImage, ColumnScene, with_reach
 from stemjax.forward.experiment import Measurement
-from stemjax.inference.path_priors import RandomWalk
-from stemjax.inference.priors import Ridge
+from stemjax.inference.priors.images import Ridge
+from stemjax.inference.priors.paths import RandomWalk
 from stemjax.inference.problem import Problem, make_problem
 from stemjax.inference.wells import Well
 from stemjax.optics.distortion import with_drift, with_jitter, with_walk

@@ -15,6 +15,9 @@ from stemjax.report.numbers import formatted
 MOST = 32
 """Quantities in a figure at most; the first elements of long arrays stand for them."""
 
+LONGEST = 48
+"""Letters of a label at most, so that names from a stranger's file leave room for the picture."""
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -68,12 +71,10 @@ def figure(result: Result) -> tuple[str, Figure] | None:
         return None
     matrix = correlations(result, [bar.name for bar in shown])
     made = style.new_figure(1.2 + 0.24 * len(shown))
-    left, right = made.subplots(1, 2, width_ratios=[1.0, 1.0 if matrix is not None else 1e-3])
-    _forest(left, shown, compared_with(result))
-    if matrix is None:
-        right.set_axis_off()
-    else:
-        _correlations(right, matrix)
+    panels = made.subplots(1, 1 if matrix is None else 2, squeeze=False)[0]
+    _forest(panels[0], shown, compared_with(result))
+    if matrix is not None:
+        _correlations(panels[1], matrix)
     what = "the truth" if compared_with(result) == "truth" else "the first guess"
     caption = f"Left: distance of every quantity from {what} in units of its own standard deviation; the band is ±1."
     more = " Right: correlations of the posterior's draws, quantities in the same order." if matrix is not None else ""
@@ -92,16 +93,21 @@ def _forest(axes: Axes, shown: list[Bar], against: str) -> None:
     axes.errorbar(offsets, rows, xerr=1.0, fmt="o", color=style.FOUND, markersize=4, linewidth=1.2)
     axes.set_xlim(-reach, reach)
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    labels = [f"{bar.name}  {formatted(bar.value, bar.units, bar.spread)}" for bar in shown]
-    axes.set_yticks(rows, labels)
-    axes.set_xlabel(f"(found − {'truth' if against == 'truth' else 'start'}) / standard deviation")
+    labels = [_shortened(f"{bar.name}  {formatted(bar.value, bar.units, bar.spread)}") for bar in shown]
+    axes.set_yticks(rows, labels, parse_math=False)
+    axes.set_ylabel("quantity [unit beside it]")
+    axes.set_xlabel(f"found − {'truth' if against == 'truth' else 'start'} [standard deviations]")
+
+
+def _shortened(label: str) -> str:
+    return label if len(label) <= LONGEST else label[: LONGEST - 1] + "…"
 
 
 def _correlations(axes: Axes, matrix: np.ndarray) -> None:
     drawn = axes.imshow(matrix, cmap=style.DIFFERENCE, vmin=-1.0, vmax=1.0)
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.figure.colorbar(drawn, ax=axes, shrink=0.8, label="correlation")
+    axes.figure.colorbar(drawn, ax=axes, shrink=0.8, label="correlation [1]")
 
 
 def correlations(result: Result, names: list[str]) -> np.ndarray | None:

@@ -6,7 +6,7 @@ import pytest
 
 import stemjax as sj
 from stemjax.detect.camera import make_camera
-from stemjax.inference.bounds import cramer_rao
+from stemjax.inference.bounds.cramer_rao import cramer_rao
 from tests.detect.test_information import lit_problem
 from tests.inference.test_bounds import deviation, made, object_problem
 

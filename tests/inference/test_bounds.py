@@ -13,7 +13,7 @@ import stemjax as sj
 from stemjax.core.errors import InputError
 from stemjax.forward.column_image import ColumnImage, ColumnScene
 from stemjax.inference import problem as statement
-from stemjax.inference.bounds import cramer_rao
+from stemjax.inference.bounds.cramer_rao import cramer_rao
 from stemjax.inference.curvature import fisher_matrix
 from stemjax.inference.derived import Derived
 from stemjax.specimen.columns import make_columns

@@ -16,14 +16,14 @@ from flax import struct
 import stemjax as sj
 from stemjax.core.annotations import Annotated
 from stemjax.inference.batches import deal
-from stemjax.inference.calibrate import calibrate
-from stemjax.inference.coverage import LEVELS, Quantity
 from stemjax.inference.data_sets import Dealt, groups
 from stemjax.inference.joint import join
-from stemjax.inference.priors import Ridge
-from stemjax.inference.ranks import share_below
+from stemjax.inference.priors.images import Ridge
 from stemjax.inference.result import Named, Result, named_leaves
-from stemjax.inference.simulate import draw_values, model_of, simulate_data
+from stemjax.inference.trust.calibrate import calibrate
+from stemjax.inference.trust.coverage import LEVELS, Quantity
+from stemjax.inference.trust.ranks import share_below
+from stemjax.inference.trust.simulate import draw_values, model_of, simulate_data
 
 NOISE = 0.5
 DESIGN = np.random.default_rng(3).normal(size=(12, 4))

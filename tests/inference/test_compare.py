@@ -14,8 +14,13 @@ import scipy.stats
 from flax import struct
 
 import stemjax as sj
-from stemjax.inference.compare import Comparison, compare
-from stemjax.inference.held_out import (
+from stemjax.inference.joint import join
+from stemjax.inference.outcome import at_point
+from stemjax.inference.priors.images import Ridge
+from stemjax.inference.problem import insert, likelihood, objective, start
+from stemjax.inference.result import Result
+from stemjax.inference.trust.compare import Comparison, compare
+from stemjax.inference.trust.held_out import (
     kept,
     leave_out_blocks,
     leave_out_elements,
@@ -24,11 +29,6 @@ from stemjax.inference.held_out import (
     pointwise,
     unit_scores,
 )
-from stemjax.inference.joint import join
-from stemjax.inference.outcome import at_point
-from stemjax.inference.priors import Ridge
-from stemjax.inference.problem import insert, likelihood, objective, start
-from stemjax.inference.result import Result
 from stemjax.inference.vector import layout
 
 X = np.linspace(-1.0, 1.0, 60)

@@ -8,7 +8,7 @@ import pytest
 import stemjax as sj
 from stemjax.inference import problem as statement
 from stemjax.inference.curvature import fisher, fisher_matrix, matrix, posterior_curvature, prior_curvature
-from stemjax.inference.optimise import distribute
+from stemjax.inference.solvers.optimise import distribute
 from stemjax.inference.vector import layout
 from tests.inference.test_problem import X, line_problem
 

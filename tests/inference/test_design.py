@@ -7,11 +7,11 @@ import pytest
 import stemjax as sj
 from stemjax.core.errors import InputError
 from stemjax.forward.column_image import ColumnImage, ColumnScene
-from stemjax.inference.ascent import Question, ascend, settings_at, value_at
-from stemjax.inference.ascent import _value_and_slope as value_and_slope
+from stemjax.inference.bounds.ascent import Question, ascend, settings_at, value_at
+from stemjax.inference.bounds.ascent import _value_and_slope as value_and_slope
+from stemjax.inference.bounds.design import Knob, _asked, _ranges, design
 from stemjax.inference.curvature import fisher, fisher_by_columns, fisher_matrix
 from stemjax.inference.derived import Derived
-from stemjax.inference.design import Knob, _asked, _ranges, design
 from stemjax.inference.problem import start
 from stemjax.specimen.columns import make_columns
 from tests.inference.test_bounds import deviation, made, object_problem

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stemjax.inference.lanczos import Eigenpairs, eigenpairs, far_from_bulk, inverse_diagonal, inverse_root, solve
+from stemjax.inference.linear.lanczos import (
+    Eigenpairs,
+    eigenpairs,
+    far_from_bulk,
+    inverse_diagonal,
+    inverse_root,
+    solve,
+)
 
 KEY = jax.random.key(3)
 

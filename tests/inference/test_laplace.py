@@ -18,10 +18,10 @@ from stemjax.forward.column_image import ColumnImage, ColumnScene
 from stemjax.inference import problem as statement
 from stemjax.inference.derived import Derived
 from stemjax.inference.gaussian import Gaussian, LowRank
-from stemjax.inference.laplace import laplace
-from stemjax.inference.marginals import intervals, standard_deviations
-from stemjax.inference.mode import expected_curvature
 from stemjax.inference.outcome import at_point
+from stemjax.inference.posteriors.laplace import laplace
+from stemjax.inference.posteriors.marginals import intervals, standard_deviations
+from stemjax.inference.solvers.mode import expected_curvature
 from stemjax.inference.vector import layout
 from stemjax.specimen.columns import make_columns
 from tests.inference.test_problem import Counts, Line, X, line_problem

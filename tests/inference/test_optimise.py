@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import stemjax as sj
-from stemjax.inference import optimise as solver
 from stemjax.inference.batches import deal, lane_count, shuffled
+from stemjax.inference.solvers import optimise as solver
 from tests.inference.test_problem import X, line_problem
 
 

@@ -10,16 +10,16 @@ import scipy.stats
 from flax import struct
 
 import stemjax as sj
-from stemjax.inference.kernels import Exponential, Matern32
-from stemjax.inference.lattice_prior import (
+from stemjax.inference.priors.images import Positive, Product, Ridge, SliceSmooth, Smooth, Sparse, TotalVariation
+from stemjax.inference.priors.kernels import Exponential, Matern32
+from stemjax.inference.priors.lattice import (
     KnownLattice,
     StraightLattice,
     assign,
     make_known_lattice,
     make_straight_lattice,
 )
-from stemjax.inference.path_priors import GaussianField, GaussianProcess, RandomWalk
-from stemjax.inference.priors import Positive, Product, Ridge, SliceSmooth, Smooth, Sparse, TotalVariation
+from stemjax.inference.priors.paths import GaussianField, GaussianProcess, RandomWalk
 
 RNG = np.random.default_rng(3)
 TIMES = np.cumsum(RNG.uniform(0.1, 2.0, 9))

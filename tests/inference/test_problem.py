@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import stemjax as sj
 from stemjax.core.bijectors import Exponential, Interval, Softplus, bijector_of
-from stemjax.inference.priors import Positive, Product, Ridge, SliceSmooth, Smooth, TotalVariation
+from stemjax.inference.priors.images import Positive, Product, Ridge, SliceSmooth, Smooth, TotalVariation
 
 
 class Line(struct.PyTreeNode):

@@ -15,14 +15,14 @@ from flax import struct
 import stemjax as sj
 from stemjax.core.errors import InputError
 from stemjax.core.executor import Execution
-from stemjax.inference import chains as engine
-from stemjax.inference.chains import Nuts, chain_devices
-from stemjax.inference.convergence import Convergence, convergence, sentence
 from stemjax.inference.derived import Derived
 from stemjax.inference.gaussian import Diagonal
-from stemjax.inference.laplace import laplace
+from stemjax.inference.posteriors import chains as engine
+from stemjax.inference.posteriors.chains import Nuts, chain_devices
+from stemjax.inference.posteriors.convergence import Convergence, convergence, sentence
+from stemjax.inference.posteriors.laplace import laplace
+from stemjax.inference.posteriors.sample import sample
 from stemjax.inference.result import Result
-from stemjax.inference.sample import sample
 
 
 class Counts(struct.PyTreeNode):

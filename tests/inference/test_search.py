@@ -12,11 +12,11 @@ import scipy.optimize
 import stemjax as sj
 from stemjax.core.errors import InputError
 from stemjax.forward.column_image import ColumnImage, ColumnScene
-from stemjax.inference import descent, tempering
 from stemjax.inference.entry import ready
 from stemjax.inference.problem import objective, start
-from stemjax.inference.search import search, search_wells, trial_values
-from stemjax.inference.tempering import anneal
+from stemjax.inference.solvers import descent, tempering
+from stemjax.inference.solvers.search import search, search_wells, trial_values
+from stemjax.inference.solvers.tempering import anneal
 from stemjax.inference.vector import layout
 from stemjax.problems.aberrations import make_aberration_problem
 from stemjax.specimen.columns import make_columns

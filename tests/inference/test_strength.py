@@ -12,13 +12,13 @@ from flax import struct
 
 import stemjax as sj
 from stemjax.forward.column_image import ColumnImage, ColumnScene
-from stemjax.inference import evidence
-from stemjax.inference.discrepancy import by_discrepancy, expected_deviance
-from stemjax.inference.lattice_prior import make_known_lattice
-from stemjax.inference.most_probable import most_probable
-from stemjax.inference.path_priors import GaussianProcess, RandomWalk
-from stemjax.inference.priors import Positive, Product, Ridge, Smooth, Sparse, TotalVariation
-from stemjax.inference.strength import settle, strengths, unsettled
+from stemjax.inference.priors import evidence
+from stemjax.inference.priors.discrepancy import by_discrepancy, expected_deviance
+from stemjax.inference.priors.images import Positive, Product, Ridge, Smooth, Sparse, TotalVariation
+from stemjax.inference.priors.lattice import make_known_lattice
+from stemjax.inference.priors.most_probable import most_probable
+from stemjax.inference.priors.paths import GaussianProcess, RandomWalk
+from stemjax.inference.priors.strength import settle, strengths, unsettled
 from stemjax.optics.scan import make_raster
 from stemjax.specimen.columns import make_columns
 

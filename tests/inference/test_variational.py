@@ -13,9 +13,9 @@ import stemjax as sj
 from stemjax.core.bijectors import Exponential
 from stemjax.inference import problem as statement
 from stemjax.inference.derived import Derived
-from stemjax.inference.laplace import laplace
 from stemjax.inference.outcome import at_point
-from stemjax.inference.variational import variational
+from stemjax.inference.posteriors.laplace import laplace
+from stemjax.inference.posteriors.variational import variational
 from tests.inference.test_problem import Counts, line_problem
 
 

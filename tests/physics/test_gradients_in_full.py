@@ -15,7 +15,7 @@ from stemjax.forward.diffraction import Diffraction
 from stemjax.forward.experiment import Measurement, make_experiment
 from stemjax.forward.image import Signals
 from stemjax.forward.spectrum import SpectrumImage
-from stemjax.inference.priors import Positive
+from stemjax.inference.priors.images import Positive
 from stemjax.inference.problem import log_density, make_problem, start
 from stemjax.optics.aberrations import make_aberrations
 from stemjax.optics.coherence import make_coherence

@@ -14,13 +14,13 @@ import scipy.stats
 import stemjax as sj
 from stemjax.core.errors import InputError
 from stemjax.inference.curvature import fisher_matrix
-from stemjax.inference.laplace import laplace
-from stemjax.inference.marginals import standard_deviations
 from stemjax.inference.outcome import at_point
+from stemjax.inference.posteriors.laplace import laplace
+from stemjax.inference.posteriors.marginals import standard_deviations
+from stemjax.inference.posteriors.sample import sample
 from stemjax.inference.problem import start
-from stemjax.inference.sample import sample
-from stemjax.inference.search import search
-from stemjax.inference.simulate import draw_values, model_of, simulate_data
+from stemjax.inference.solvers.search import search
+from stemjax.inference.trust.simulate import draw_values, model_of, simulate_data
 from stemjax.optics.aberrations import polar
 from stemjax.problems.aberrations import (
     aberration_spreads,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.calibration import CASES, TRUTHS, calibration
-from stemjax.inference.coverage import LEVELS
+from stemjax.inference.trust.coverage import LEVELS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,9 +6,9 @@ import pytest
 
 import stemjax as sj
 from stemjax.inference.curvature import fisher_matrix
-from stemjax.inference.laplace import laplace
-from stemjax.inference.least_squares import least_squares
+from stemjax.inference.posteriors.laplace import laplace
 from stemjax.inference.problem import start
+from stemjax.inference.solvers.least_squares import least_squares
 from stemjax.inference.vector import layout
 from stemjax.problems.column_guess import guess_columns
 from stemjax.problems.column_quantities import column_quantities

@@ -7,9 +7,9 @@ import scipy.stats
 
 import stemjax as sj
 from stemjax.forward.column_image import scene_positions
-from stemjax.inference.laplace import laplace
-from stemjax.inference.lattice_prior import make_known_lattice, make_straight_lattice
-from stemjax.inference.least_squares import least_squares
+from stemjax.inference.posteriors.laplace import laplace
+from stemjax.inference.priors.lattice import make_known_lattice, make_straight_lattice
+from stemjax.inference.solvers.least_squares import least_squares
 from stemjax.problems.columns import FREE as COLUMNS
 from stemjax.problems.columns import ColumnSpreads, make_columns_problem
 from stemjax.problems.drift import FREE, DriftSpreads, line_knots, make_drift_problem

@@ -8,7 +8,7 @@ import pytest
 
 import stemjax as sj
 from stemjax.forward.recording import Recording
-from stemjax.inference.optimise import optimise
+from stemjax.inference.solvers.optimise import optimise
 from stemjax.metrics.phase_error import phase_error
 from stemjax.problems.ptychography.gauge import fix_gauge, scanned_area, skewness
 from stemjax.problems.ptychography.guess import bright_field_disk, orientation_matrix, scan_orientation

@@ -26,7 +26,7 @@ def shows_numbers(axis):
 
 def test_the_issue_names_these_figures(all_plates):
     wanted = {"object_phase", "object_truth", "object_slices", "object_amplitude", "object_uncertainty", "probe"}
-    wanted |= {"patterns", "positions", "loss", "ring_correlation"}
+    wanted |= {"patterns", "positions", "loss", "ring_correlation", "error_bars"}
     assert {plate.name for plate in all_plates} == wanted
 
 

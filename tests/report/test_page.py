@@ -51,7 +51,7 @@ def test_page_and_pictures_are_there(report):
     assert report.parent.name == "report"
     pictures = {path.name for path in report.parent.iterdir()} - {"index.html"}
     shown = [attributes for tag, attributes in read(report).tags if tag == "img"]
-    assert len(pictures) == len(shown) == 9
+    assert len(pictures) == len(shown) == 10
     assert all(name.endswith(".png") for name in pictures), "no temporary file is left"
 
 

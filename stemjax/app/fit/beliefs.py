@@ -147,14 +147,14 @@ def _about(guess: np.ndarray, spread: Any, meaning: Meaning) -> Any:
 
 
 def _flat(guess: np.ndarray, meaning: Meaning) -> Any:
-    from stemjax.inference.priors import Positive
+    from stemjax.inference.priors.images import Positive
 
     return Positive(0.1 * float(guess.mean())) if meaning.positive else None
 
 
 def _shape(belief: Belief, meaning: Meaning) -> Any:
-    from stemjax.inference.path_priors import RandomWalk
-    from stemjax.inference.priors import Smooth, Sparse, TotalVariation
+    from stemjax.inference.priors.images import Smooth, Sparse, TotalVariation
+    from stemjax.inference.priors.paths import RandomWalk
 
     kinds = {"smooth": Smooth, "total_variation": TotalVariation, "random_walk": RandomWalk, "sparse": Sparse}
     if belief.value == AUTO:

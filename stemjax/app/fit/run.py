@@ -108,10 +108,10 @@ def solved(settings: FitSettings, fit: Fit, reporter: Reporter) -> Result:
 def _best(settings: FitSettings, problem: Problem) -> Result:
     steps = settings.solver.iterations
     if settings.solver.method == "lbfgs":
-        from stemjax.inference.lbfgs import lbfgs
+        from stemjax.inference.solvers.lbfgs import lbfgs
 
         return lbfgs(problem, iterations=steps)
-    from stemjax.inference.least_squares import least_squares
+    from stemjax.inference.solvers.least_squares import least_squares
 
     return least_squares(problem, iterations=steps)
 
@@ -119,15 +119,15 @@ def _best(settings: FitSettings, problem: Problem) -> Result:
 def _with_error_bars(settings: FitSettings, problem: Problem, best: Result) -> Result:
     choice, seed = settings.posterior, settings.seed
     if choice.method == "laplace":
-        from stemjax.inference.laplace import laplace
+        from stemjax.inference.posteriors.laplace import laplace
 
         return laplace(problem, at=best, rank=choice.rank or None, draws=choice.draws, seed=seed)
     if choice.method == "nuts":
-        from stemjax.inference.sample import sample
+        from stemjax.inference.posteriors.sample import sample
 
         return sample(problem, at=best, chains=choice.chains, draws=choice.draws, warmup=choice.warmup, seed=seed)
     if choice.method == "variational":
-        from stemjax.inference.variational import variational
+        from stemjax.inference.posteriors.variational import variational
 
         return variational(problem, at=best, rank=choice.rank, draws=choice.draws, seed=seed)
     return best
@@ -135,7 +135,7 @@ def _with_error_bars(settings: FitSettings, problem: Problem, best: Result) -> R
 
 def bounds_of(settings: FitSettings) -> list[str]:
     """The Cramér-Rao bounds of a fit at its first guess (or at the truth of simulated data), in lines."""
-    from stemjax.inference.bounds import cramer_rao
+    from stemjax.inference.bounds.cramer_rao import cramer_rao
 
     fit = read_fit(settings)
     problem = fit.problem if fit.truth is None else fit.problem.replace(experiment=fit.truth)

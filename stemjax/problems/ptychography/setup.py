@@ -16,7 +16,7 @@ from stemjax.detect.pixelated import cornered
 from stemjax.forward.diffraction import Diffraction
 from stemjax.forward.experiment import Experiment, Measurement, make_experiment
 from stemjax.forward.recording import Recording
-from stemjax.inference.priors import Positive, Product, Ridge, SliceSmooth, Smooth, TotalVariation
+from stemjax.inference.priors.images import Positive, Product, Ridge, SliceSmooth, Smooth, TotalVariation
 from stemjax.inference.problem import Problem, make_problem
 from stemjax.optics.aberrations import make_aberrations
 from stemjax.optics.electron import interaction_parameter, wavelength

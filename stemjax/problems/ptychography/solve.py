@@ -12,8 +12,8 @@ import numpy as np
 
 from stemjax.core.executor import Execution
 from stemjax.forward.experiment import Experiment
-from stemjax.inference.optimise import Plan, Schedule, distribute, epoch, initial
 from stemjax.inference.problem import Problem, insert, make_problem
+from stemjax.inference.solvers.optimise import Plan, Schedule, distribute, epoch, initial
 from stemjax.optics.electron import interaction_parameter, wavelength
 from stemjax.problems.ptychography.guess import defocus_candidates, orientation_matrix, snapped
 from stemjax.problems.ptychography.settings import PtychographySettings

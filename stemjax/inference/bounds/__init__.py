@@ -1,0 +1,1 @@
+"""What the data can tell at best, what they cannot see, and the experiment that tells most."""

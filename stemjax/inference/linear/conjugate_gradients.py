@@ -1,0 +1,100 @@
+r"""Newton steps without a matrix: conjugate gradients on the quadratic model, left off when it is not worth more.
+
+.. math:: q(s) = g^\mathsf{T} s + \tfrac12 s^\mathsf{T} (A + B) s
+
+Source: Nash & Sofer, Oper. Res. Lett. 9 (1990) 219, for when to stop: an iteration that lowers the model by less than a
+share of the mean of all before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from stemjax.core.typing import Array
+
+Vector = Any
+"""A pytree of arrays, taken as one vector."""
+
+
+class Truncated(NamedTuple):
+    """Where conjugate gradients were left off.
+
+    Args:
+        step: s.
+        decrease: How much the model falls, −q(s).
+        iterations: Products used.
+    """
+
+    step: Vector
+    decrease: Array
+    iterations: Array
+
+
+def dot(first: Vector, second: Vector) -> Array:
+    """Inner product of two trees.
+
+    >>> float(dot({"a": jnp.ones(2)}, {"a": jnp.ones(2)}))
+    2.0
+    """
+    parts = jax.tree.map(lambda a, b: jnp.vdot(a, b), first, second)
+    return sum(jax.tree.leaves(parts), start=jnp.zeros(()))
+
+
+def added(factor: Array, direction: Vector, to: Vector) -> Vector:
+    """to + factor · direction."""
+    return jax.tree.map(lambda d, t: t + factor.astype(t.dtype) * d, direction, to)
+
+
+def minimise_model(
+    operator: Callable[[Vector], Vector],
+    gradient: Vector,
+    precondition: Callable[[Vector], Vector],
+    *,
+    share: float = 0.1,
+    most: int = 50,
+) -> Truncated:
+    """A step that lowers a quadratic model.
+
+    Args:
+        operator: A + B, positive.
+        gradient: g.
+        precondition: Approximate inverse of A + B, symmetric and positive.
+        share: An iteration that brings less than this share of the mean of those before it is the last.
+        most: Most iterations.
+
+    Returns:
+        The step. Each iteration costs one product; at a direction of no positive curvature it stops, after a step of
+        the preconditioner's length if that is the first.
+
+    >>> found = minimise_model(lambda v: 2.0 * v, jnp.array([2.0, -4.0]), lambda v: v)
+    >>> found.step.tolist(), float(found.decrease)
+    ([-1.0, 2.0], 5.0)
+    """
+    residual = jax.tree.map(jnp.negative, gradient)
+    turned = precondition(residual)
+    fall = dot(residual, turned)
+    begin = (jnp.zeros((), int), jax.tree.map(jnp.zeros_like, gradient), residual, turned, fall, 0.0 * fall, fall > 0)
+
+    def body(carry: Any) -> Any:
+        count, step, residual, direction, fall, decrease, _ = carry
+        product = operator(direction)
+        curvature = dot(direction, product)
+        positive = curvature > 0
+        # Where the model falls without end along the first direction, the preconditioner alone tells how far to go.
+        endless = jnp.where(count == 0, jnp.ones_like(fall), 0.0)
+        length = jnp.where(positive, fall / jnp.where(positive, curvature, 1.0), endless)
+        step, residual = added(length, direction, step), added(-length, product, residual)
+        turned = precondition(residual)
+        next_fall = dot(residual, turned)
+        direction = added(next_fall / jnp.where(fall > 0, fall, 1.0), direction, turned)
+        gain = length * (fall - 0.5 * length * curvature)
+        decrease, count = decrease + gain, count + 1
+        worth = gain * count > share * decrease
+        return count, step, residual, direction, next_fall, decrease, positive & worth & (next_fall > 0)
+
+    count, step, _, _, _, decrease, _ = jax.lax.while_loop(lambda c: c[-1] & (c[0] < most), body, begin)
+    return Truncated(step, decrease, count)

@@ -1,0 +1,1 @@
+"""From the most probable leaves to error bars and draws."""

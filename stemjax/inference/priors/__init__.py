@@ -1,0 +1,1 @@
+"""Densities of what is unknown, and their strengths from the data."""

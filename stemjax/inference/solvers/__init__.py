@@ -1,0 +1,1 @@
+"""From a first guess to the most probable leaves."""

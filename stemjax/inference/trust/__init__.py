@@ -1,0 +1,1 @@
+"""Whether error bars hold, and which of several models the data prefer."""
