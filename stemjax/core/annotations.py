@@ -38,8 +38,9 @@ def meanings(tree: Any) -> dict[str, Meaning]:
     A unit holds for all leaves below the field that it is written at, until a class below says otherwise.
 
     >>> from flax import struct
+    >>> from stemjax.core.typing import real
     >>> class Lens(struct.PyTreeNode):
-    ...     defocus: Annotated[Array, "Å"]
+    ...     defocus: Annotated[Any, "Å"]
     ...     weight: Any
     >>> meanings({"lens": Lens(real(1.0), real(2.0))})["lens.defocus"].unit
     'Å'

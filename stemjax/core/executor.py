@@ -112,7 +112,7 @@ def map_probes(function: Callable, shared: Any, items: Any, execution: Execution
         out = jax.lax.map(jax.vmap(each), chunks)
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), out)
 
-    spread = jax.shard_map(local, mesh=mesh(execution), in_specs=(P(), P(AXIS)), out_specs=P(AXIS), check_vma=False)
+    spread = _spread(local, execution, (P(), P(AXIS)), P(AXIS))
     return jax.tree.map(lambda a: a[:count], spread(shared, items))
 
 
@@ -172,10 +172,9 @@ def sum_probes(
             return total + _weighted(function, shared, _windows(field, corners, window), items, data, weight), None
 
         total, _ = jax.lax.scan(body, jnp.zeros(()), _chunks(batch, execution.chunk))
-        return jax.lax.psum(total, AXIS)
+        return _over_devices(total, execution)
 
-    spread = jax.shard_map(local, mesh=mesh(execution), in_specs=(P(), P(), P(AXIS)), out_specs=P(), check_vma=False)
-    return spread(shared, field, batch)
+    return _spread(local, execution, (P(), P(), P(AXIS)), P())(shared, field, batch)
 
 
 def _sum_forward(
@@ -196,11 +195,9 @@ def _sum_forward(
 
         start = jnp.zeros(()), jax.tree.map(jnp.zeros_like, shared), jax.tree.map(jnp.zeros_like, field)
         (total, ct_shared, ct_field), ct_items = jax.lax.scan(body, start, _chunks(batch, execution.chunk))
-        return jax.lax.psum((total, ct_shared, ct_field), AXIS), _unchunked(ct_items, batch)
+        return _over_devices((total, ct_shared, ct_field), execution), _unchunked(ct_items, batch)
 
-    spread = jax.shard_map(
-        local, mesh=mesh(execution), in_specs=(P(), P(), P(AXIS)), out_specs=(P(), P(AXIS)), check_vma=False
-    )
+    spread = _spread(local, execution, (P(), P(), P(AXIS)), (P(), P(AXIS)))
     (total, ct_shared, ct_field), ct_items = spread(shared, field, batch)
     return total, (ct_shared, ct_field, ct_items)
 
@@ -267,14 +264,26 @@ def curvature_probes(
 
         start = jax.tree.map(jnp.zeros_like, shared), jax.tree.map(jnp.zeros_like, field)
         (sum_shared, sum_field), items = jax.lax.scan(body, start, _chunks(both, execution.chunk))
-        return jax.lax.psum((sum_shared, sum_field), AXIS), _unchunked(items, batch)
+        return _over_devices((sum_shared, sum_field), execution), _unchunked(items, batch)
 
     split = (P(), P(), P(AXIS))
-    spread = jax.shard_map(
-        local, mesh=mesh(execution), in_specs=(*split, split), out_specs=((P(), P()), P(AXIS)), check_vma=False
-    )
+    spread = _spread(local, execution, (*split, split), ((P(), P()), P(AXIS)))
     (sum_shared, sum_field), items = spread(shared, field, batch, directions)
     return sum_shared, sum_field, items
+
+
+def _spread(local: Callable, execution: Execution, in_specs: Any, out_specs: Any) -> Callable:
+    """A function of what one device holds as a function of all; inside another loop over devices, itself.
+
+    Chains of a sampler lie on devices of their own, and each runs its probes where it is; jax nests no mesh in a mesh.
+    """
+    if execution.devices == 1 and not jax.sharding.get_abstract_mesh().empty:
+        return local
+    return jax.shard_map(local, mesh=mesh(execution), in_specs=in_specs, out_specs=out_specs, check_vma=False)
+
+
+def _over_devices(sums: Any, execution: Execution) -> Any:
+    return sums if execution.devices == 1 else jax.lax.psum(sums, AXIS)
 
 
 def _each(function: Callable, shared: Any, items: tuple[Any, ...], count: int) -> Any:

@@ -38,6 +38,7 @@ class Bar:
 def bars(result: Result) -> list[Bar]:
     """The numbers of a result that have error bars, single ones first, then arrays element by element.
 
+    >>> from stemjax.inference.result import Named
     >>> a = Named(np.array([1.0, 2.0]), "Å", ("axis0",), "a")
     >>> [bar.name for bar in bars(Result("fit", {"a": a}, uncertainty={"a": a}))]
     ['a[0]', 'a[1]']

@@ -91,13 +91,14 @@ def test_flipped_bytes_are_refused_or_harmless(whole, tmp_path, name, data):
 
 
 FLIPS = """
-import random, sys
+import faulthandler, random, sys
 from stemjax.core.errors import InputError
 from stemjax.io import describe_file, read_recording, read_result
 source, target, first, last = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 whole = open(source, "rb").read()
 for seed in range(first, last):
     print(seed, flush=True)
+    faulthandler.dump_traceback_later(8, exit=True)
     draw, content = random.Random(seed), bytearray(whole)
     end = min(len(content), draw.choice([512, 4096, len(content)]))
     for _ in range(draw.randint(1, 6)):
@@ -113,17 +114,19 @@ for seed in range(first, last):
 
 @pytest.mark.parametrize("name", ["own.h5", "bare.h5", "result.h5"])
 def test_flipped_bytes_in_hdf5(whole, tmp_path, name):
-    """In a process of its own: the HDF5 library itself dies on a few damaged files, which `probe` is for.
+    """In a process of its own: the HDF5 library itself dies or hangs on a few damaged files, which `probe` is for.
 
-    A death by a signal is the library's and the run goes on behind it; another exception is ours and fails the test.
+    A death by a signal and a hang inside the library are the library's, and the run goes on behind them; another
+    exception, or a hang in code of ours, fails the test.
     """
     (tmp_path / "whole.h5").write_bytes(whole[name])
     first, last, deaths = 0, 150, 0
     while first < last:
         command = [sys.executable, "-c", FLIPS, str(tmp_path / "whole.h5"), str(tmp_path / name), str(first), str(last)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode <= 0, done.stderr
-        deaths += done.returncode < 0
+        hung = done.stderr.startswith("Timeout")
+        assert done.returncode <= 0 or (hung and "h5py" in done.stderr.split('File "')[1]), done.stderr
+        deaths += done.returncode != 0
         first = int(done.stdout.split()[-1]) + 1
     assert deaths <= 5
 
