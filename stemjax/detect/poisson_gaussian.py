@@ -169,7 +169,7 @@ class Mixture:
 class Matched:
     """A normal law with the mean and the variance of the expectation, for noise of many electrons.
 
-    Its greatest error is the missing skewness, below 0.064 g/r of the density's height.
+    Its greatest error is the missing skewness, below 0.09 g/r of the density's height.
     """
 
     def log_prob(self, counts: Array, mean: Array, readout: Readout) -> Array:

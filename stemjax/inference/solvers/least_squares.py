@@ -116,8 +116,9 @@ def least_squares(
     shape = layout(problem)
     formed = shape.size <= MANY if dense is None else dense
     walk = _begin(problem, jnp.asarray(damping), jax.random.key(seed), formed)
-    if not np.isfinite(float(walk.value)):
-        raise InputError(fault(problem, walk.z))
+    if not (np.isfinite(float(walk.value)) and bool(_all_finite(walk.gradient))):
+        said = "the slope of −log p is not finite at the first guess; move the guess, or fix a leaf"
+        raise InputError(fault(problem, walk.z) or said)
     history: dict[str, list[float]] = {"loss": [float(walk.value)], "damping": [], "products": []}
     status, success, idle = f"took {iterations} steps without coming to rest", False, 0
     for number in range(iterations):
@@ -130,9 +131,9 @@ def least_squares(
             report(number, float(walk.value))
         idle = 0 if bool(step.accepted) and float(step.happened) > _rounding(walk.value) else idle + 1
         if (ended := _ended(step, walk, tolerance, idle)) is not None:
-            status, success = f"{ended} after {number + 1} steps", True
+            status, success = f"{ended} after {number + 1} steps", ended.startswith("came to rest")
             break
-    if not formed:
+    if not formed and history["products"]:
         history["products"][0] += PROBES
     arrays = {name: np.array(values) for name, values in history.items()}
     return at_point(problem, walk.z, "least squares", status, success=success, history=arrays)
@@ -143,8 +144,15 @@ def _ended(step: Step, walk: Walk, tolerance: float, idle: int) -> str | None:
     lightly = float(walk.damping) < 1e-1
     if bool(step.accepted) and lightly and max(float(step.predicted), float(step.happened)) < tolerance:
         return f"came to rest: a further step would gain less than {tolerance:g} nat"
-    if idle >= PATIENCE or (idle >= 2 and lightly and float(step.predicted) < tolerance):
+    if idle >= 2 and lightly and float(step.predicted) < tolerance:
         return "came to rest: nothing lower within rounding"
+    if idle >= PATIENCE:
+        near = float(step.predicted) < max(tolerance, _rounding(walk.value))
+        return (
+            "came to rest: nothing lower within rounding"
+            if near
+            else "stuck: no step goes lower, though the slope is not zero,"
+        )
     return None
 
 
@@ -164,7 +172,12 @@ def _begin(problem: Problem, damping: Array, key: Array, formed: bool) -> Walk:
     z = statement.start(problem)
     value, gradient = jax.value_and_grad(lambda z: statement.objective(problem, z))(z)
     scales = None if formed else measure(posterior_curvature(problem, z), layout(problem), z, key, PROBES)
-    return Walk(z, value, gradient, damping.astype(value.dtype), jnp.asarray(2.0, value.dtype), scales)
+    return settled(Walk(z, value, gradient, damping.astype(value.dtype), jnp.asarray(2.0, value.dtype), scales))
+
+
+def settled(tree: Any) -> Any:
+    """The same arrays with types of their own; one that follows its neighbours would make a second program."""
+    return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), tree)
 
 
 @functools.partial(jax.jit, static_argnums=4)
@@ -198,8 +211,9 @@ def _step(problem: Problem, walk: Walk, key: Array, fresh: Any, products: int) -
 
 def _by_matrix(operator: Operator, walk: Walk, shape: Layout) -> tuple[Truncated, Array]:
     whole = matrix(operator, shape)
-    diagonal = jnp.diag(whole)
-    floor = jnp.maximum(diagonal, 1e-12 * jnp.max(diagonal))
+    # A prior may curve the wrong way at the first guess: its modulus is the scale, and damping turns the sign.
+    diagonal = jnp.abs(jnp.diag(whole))
+    floor = jnp.maximum(diagonal, 1e-12 * jnp.max(diagonal) + jnp.finfo(diagonal.dtype).tiny)
     gradient = shape.ravel(walk.gradient)
     # Scaled to a unit diagonal, so that Å, mrad and electrons meet on one footing.
     scale = 1.0 / jnp.sqrt(floor)
