@@ -20,7 +20,7 @@ from jax.scipy.special import gammaln, log_ndtr, logsumexp
 from stemjax.core.typing import Array
 
 LONGEST = 64
-"""Longest half of a window that `law_of` chooses; beyond it the matched normal law is off by less than 1 %."""
+"""Longest half of a window that `law_of` chooses; beyond it the matched normal law is off by little more than 1 %."""
 REACH = 8.0
 """Half of a window in units of the readout noise."""
 

@@ -146,13 +146,10 @@ def _ended(step: Step, walk: Walk, tolerance: float, idle: int) -> str | None:
         return f"came to rest: a further step would gain less than {tolerance:g} nat"
     if idle >= 2 and lightly and float(step.predicted) < tolerance:
         return "came to rest: nothing lower within rounding"
+    if idle >= PATIENCE and float(step.predicted) < max(tolerance, _rounding(walk.value)):
+        return "came to rest: nothing lower within rounding"
     if idle >= PATIENCE:
-        near = float(step.predicted) < max(tolerance, _rounding(walk.value))
-        return (
-            "came to rest: nothing lower within rounding"
-            if near
-            else "stuck: no step goes lower, though the slope is not zero,"
-        )
+        return "stuck: no step goes lower, though the slope is not zero,"
     return None
 
 
