@@ -1,6 +1,7 @@
 """Levenberg-Marquardt: against normal equations, scipy and the Cramér-Rao bound, with and without a matrix."""
 
 import contextlib
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -138,10 +139,13 @@ def decrement(problem, z):
     return float(gradient @ np.linalg.solve(fisher_matrix(problem, shape.unravel(z)), gradient))
 
 
-@pytest.fixture(scope="module")
-def columns():
+@functools.cache
+def columns_by_scipy():
     problem = gaussian_columns()
     return problem, *by_scipy(problem)
+
+
+columns = pytest.fixture(scope="module", name="columns")(columns_by_scipy)
 
 
 @FORMS
@@ -167,6 +171,7 @@ def test_the_loss_never_rises_on_a_long_way(dense):
     assert (np.diff(found.history["loss"]) <= 0).all()
 
 
+@pytest.mark.slow  # two seconds; a model that sums its records by itself is in the quick tests of joint problems
 def test_aberrations_of_a_lens_end_where_scipy_ends():
     grid = sj.make_grid(16, 0.5)
     probe = sj.make_probe(grid, energy=80e3, semiangle=21.4, aberrations=sj.make_aberrations(C10=40.0, C12a=15.0))
@@ -196,24 +201,27 @@ class Decay:
 DECAY = Decay()
 
 
+DECAYED = np.random.default_rng(3).poisson(1.0 + 8.0 * np.exp(-0.8 * Decay.times)).astype(float)
+
+
 def decay_problem(upper=3.0):
-    counts = np.random.default_rng(3).poisson(1.0 + 8.0 * np.exp(-0.8 * Decay.times)).astype(float)
     model = {"amplitude": jnp.array(3.0), "background": jnp.array(2.0), "rate": jnp.array(0.3)}
     priors = {
         "amplitude": sj.LogNormal(2.0, 0.5),
         "background": dist.HalfNormal(2.0),
         "rate": sj.Uniform(0.1, upper),
     }
-    return sj.make_problem(model, Counts(counts), forward=DECAY, noise=sj.Poisson(0.0), free=["*"], priors=priors)
+    return sj.make_problem(model, Counts(DECAYED), forward=DECAY, noise=sj.Poisson(0.0), free=["*"], priors=priors)
 
 
-def decay_by_scipy(problem, upper=3.0):
+@functools.cache
+def decay_by_scipy(upper=3.0):
     """The most probable amplitude, background and rate from scipy's own densities, in their own units and bounds."""
 
     def cost(leaves):
         amplitude, background, rate = leaves
         expected = background + amplitude * np.exp(-rate * Decay.times)
-        likelihood = scipy.stats.poisson.logpmf(problem.measurement.counts, expected).sum()
+        likelihood = scipy.stats.poisson.logpmf(DECAYED, expected).sum()
         prior = scipy.stats.lognorm.logpdf(amplitude, 0.5, scale=np.exp(2.0))
         return -likelihood - prior - scipy.stats.halfnorm.logpdf(background, scale=2.0)
 
@@ -225,10 +233,12 @@ def decay_by_scipy(problem, upper=3.0):
 @FORMS
 def test_bounded_leaves_end_at_the_most_probable_leaves(dense):
     problem = decay_problem()
-    expected = decay_by_scipy(problem)
+    expected = decay_by_scipy()
     found = sj.least_squares(problem, dense=dense, tolerance=1e-12)
     assert found.success
     np.testing.assert_allclose(vector(found), expected, rtol=1e-5)
+    if not dense:
+        return
     # The mode of the density of z, which counts the volume of the bijectors, lies elsewhere: this is a test of which.
     z, _ = by_scipy(problem, density=lambda p, z: -statement.log_density(p, z))
     other = statement.constrained(problem, layout(problem).unravel(jnp.asarray(z)))
@@ -238,7 +248,7 @@ def test_bounded_leaves_end_at_the_most_probable_leaves(dense):
 @FORMS
 def test_a_bound_that_is_in_the_way_is_reached(dense):
     problem = decay_problem(upper=0.5)
-    expected = decay_by_scipy(problem, upper=0.5)
+    expected = decay_by_scipy(upper=0.5)
     assert expected[2] == pytest.approx(0.5, abs=1e-8)
     found = sj.least_squares(problem, dense=dense, tolerance=1e-8)
     assert found.success, found.status
@@ -246,13 +256,14 @@ def test_a_bound_that_is_in_the_way_is_reached(dense):
     np.testing.assert_allclose(vector(found), expected, rtol=1e-4)
 
 
-@FORMS
 @pytest.mark.parametrize(
     ("prior", "slope"),
     [(dist.TruncatedNormal(4.0, 1e-3, low=0.0), 0.5), (dist.StudentT(2.0, 4.0, 1e-4), 3.9)],
     ids=["of z below half the mean", "of heavy tails"],
 )
+@FORMS
 def test_a_prior_that_curves_the_wrong_way_at_the_first_guess_is_climbed(prior, slope, dense):
+    # As a function of z = log slope the normal density of the slope is not log-concave below half its mean.
     problem = line_problem(priors={"slope": prior}, slope=slope)
     found = sj.least_squares(problem, dense=dense, tolerance=1e-10)
     assert found.success, found.status
@@ -360,29 +371,42 @@ def test_leaves_that_trade_come_to_rest_and_are_named(kind, dense):
 class Window:
     """A blurred view of the first pixels of a row; the others are outside."""
 
-    seen = 60
-    spread = np.exp(-0.5 * ((np.arange(60)[:, None] - np.arange(200)[None]) / 1.2) ** 2) * (np.arange(200)[None] < 60)
+    def __init__(self, blur):
+        places = np.arange(60)[:, None] - np.arange(200)[None]
+        self.spread = np.exp(-0.5 * (places / blur) ** 2) * (np.arange(200)[None] < 60)
 
     def __call__(self, model, index=None):
         return jnp.asarray(self.spread) @ model["row"] + model["level"]
 
 
-@FORMS
-def test_what_is_not_seen_stays_where_it_is_and_does_not_stop_the_rest(dense, request):
-    if dense is False:  # an open fault: the walk says it came to rest 0.4 nat too early
-        request.applymarker(pytest.mark.xfail(strict=True, reason="a truncated step promises too little"))
+def window_problem(blur):
     data = np.random.default_rng(0).normal(size=60)
     model = {"row": jnp.full(200, 0.5), "level": jnp.array(0.0), "unused": jnp.array(7.0)}
-    problem = sj.make_problem(
-        model, Counts(data), forward=Window(), noise=sj.Gaussian(1.0, 0.0), free=["*"],
+    return sj.make_problem(
+        model, Counts(data), forward=Window(blur), noise=sj.Gaussian(1.0, 0.0), free=["*"],
         priors={"level": sj.Normal(0.0, 1.0)},
     )  # fmt: skip
-    found = sj.least_squares(problem, dense=dense, iterations=200, tolerance=1e-3)
+
+
+NORMAL = 0.5 * np.log(2.0 * np.pi)
+"""−log p of a perfect fit: what is left is the constant of the normal prior of the level."""
+
+
+@FORMS
+def test_what_is_not_seen_stays_where_it_is_and_does_not_stop_the_rest(dense):
+    found = sj.least_squares(window_problem(0.7), dense=dense)
     assert found.success, found.status
     np.testing.assert_array_equal(found.value["row"][60:], 0.5)
     assert float(found.value["unused"]) == 7.0
-    # As many unknowns as data, without noise of a prior: the fit is perfect.
-    assert found.history["loss"][-1] - 0.5 * np.log(2 * np.pi) < 0.1
+    # As many unknowns as data: the fit is perfect.
+    assert found.history["loss"][-1] - NORMAL < 1e-3
+
+
+@pytest.mark.xfail(strict=True, reason="a truncated step promises too little")
+def test_many_small_gains_are_not_taken_for_the_end():
+    # Under a wide blur what is left to gain lies in many directions that are each seen badly.
+    found = sj.least_squares(window_problem(1.2), dense=False, iterations=200)
+    assert not found.success or found.history["loss"][-1] - NORMAL < 0.1
 
 
 @FORMS
@@ -444,6 +468,23 @@ def test_an_edge_that_stops_the_walk_is_no_success():
     assert float(found.value.slope) == pytest.approx(1.0, abs=1e-3)
     assert not found.success
     assert "slope is not zero" in found.status
+
+
+class Dark:
+    """A model whose first guess expects next to nothing, where the linear model of a step is off by many powers."""
+
+    def __call__(self, model, index=None):
+        return jnp.exp(model["a"]) * jnp.ones(40)
+
+
+@FORMS
+def test_success_is_claimed_at_the_minimum_and_nowhere_else(dense):
+    problem = sj.make_problem(
+        {"a": jnp.array(-45.0)}, Counts(np.full(40, 100.0)), forward=Dark(), noise=sj.Poisson(0.0), free=["a"]
+    )
+    found = sj.least_squares(problem, dense=dense)
+    assert found.success == (abs(float(found.value["a"]) - np.log(100.0)) < 1e-3)
+    assert found.success or "stuck" in found.status
 
 
 @FORMS
@@ -522,8 +563,8 @@ def held(part):
     return hasattr(part, "eqns") or hasattr(getattr(part, "jaxpr", None), "eqns")
 
 
-def programs(monkeypatch):
-    """Every compiled function of the solver with what it was first called with."""
+def programs(monkeypatch, module):
+    """Every compiled function of a solver with what it was first called with; filled as it runs."""
     calls = {}
 
     def recorded(name, function):
@@ -533,39 +574,47 @@ def programs(monkeypatch):
 
         return call
 
-    for name, function in list(vars(solver).items()):
+    for name, function in list(vars(module).items()):
         if hasattr(function, "lower") and hasattr(function, "trace"):
-            monkeypatch.setattr(solver, name, recorded(name, function))
+            monkeypatch.setattr(module, name, recorded(name, function))
     return calls
 
 
-def test_without_a_matrix_memory_is_a_few_vectors(monkeypatch):
-    side = 150
-    calls = programs(monkeypatch)
-    random = np.random.default_rng(0)
-    counts = random.poisson(20.0, side * side).astype(float)
-    problem = sj.make_problem(
-        {"image": jnp.full((side, side), 10.0), "gain": jnp.array(1.0)}, Counts(counts), forward=Blurred(),
-        noise=sj.Gaussian(1.0, 1.0), free=["*"], priors={"image": sj.Smooth(3.0), "gain": sj.Normal(1.0, 0.1)},
+def blurred_problem(side):
+    counts = np.random.default_rng(0).poisson(20.0, side * side).astype(float)
+    model = {"image": jnp.full((side, side), 10.0), "gain": jnp.array(1.0)}
+    return sj.make_problem(
+        model, Counts(counts), forward=Blurred(), noise=sj.Gaussian(1.0, 1.0), free=["*"],
+        priors={"image": sj.Smooth(3.0), "gain": sj.Normal(1.0, 0.1)},
     )  # fmt: skip
-    found = sj.least_squares(problem, iterations=2)
-    unknowns = side * side + 1
+
+
+def test_without_a_matrix_memory_is_a_few_vectors(monkeypatch):
+    calls, unknowns = programs(monkeypatch, solver), 150 * 150 + 1
+    found = sj.least_squares(blurred_problem(150), iterations=2)
     assert found.history["loss"][-1] < 0.5 * found.history["loss"][0]
     assert len(calls) >= 2
     for function, given in calls.values():
-        assert largest(function.trace(*given).jaxpr.jaxpr) <= 16 * unknowns  # probes of the diagonal; squared it is 5e8
+        # The probes of the diagonal are the most; unknowns or records times unknowns would be 22 501 vectors.
+        assert largest(function.trace(*given).jaxpr.jaxpr) <= 16 * unknowns
         used = function.lower(*given).compile().memory_analysis().temp_size_in_bytes
         assert used < 100 * 8 * unknowns
-    # The gauge itself sees the matrix where there is one.
-    function, given = next((f, g) for f, g in calls.values() if f.__name__ == "_step")
-    assert largest(function.trace(*given).jaxpr.jaxpr) >= unknowns
+    calls.clear()
+    sj.least_squares(blurred_problem(10), iterations=1, dense=True)
+    # The gauge sees a matrix where there is one.
+    assert max(largest(function.trace(*given).jaxpr.jaxpr) for function, given in calls.values()) >= 101**2
+
+
+def halved(leaf):
+    array = np.asarray(leaf)
+    return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
 @FORMS
 def test_single_precision_ends_within_a_small_part_of_the_error_bar(columns, dense):
     problem, expected, spread = columns
+    single = jax.tree.map(halved, problem)
     with jax.enable_x64(False):
-        single = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), gaussian_columns())
         assert statement.start(single)["columns.positions"].dtype == jnp.float32
         found = sj.least_squares(single, dense=dense)
     assert found.success, found.status
