@@ -1,8 +1,8 @@
 """How counts scatter about their expectation: one object both samples and scores.
 
 Every noise model has `sample(key, expected)`, `log_prob(counts, expected)` (up to a term of the counts alone) and
-`best(counts)`, the log-probability of a model that expects just what was counted; the difference of the two is minus
-half the deviance, a goodness of fit.
+`best(counts)`, the greatest that any expectation reaches, most often that of the counts themselves; the difference of
+the two is minus half the deviance, a goodness of fit.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from stemjax.core.typing import Array, PRNGKeyArray
+from stemjax.detect.poisson_gaussian import signed_deviance
 
 
 class Noise(Protocol):
@@ -28,7 +29,7 @@ class Noise(Protocol):
         ...
 
     def best(self, counts: Array) -> Array:
-        """`log_prob` of a model that expects the counts themselves."""
+        """The greatest `log_prob` of these counts, whatever is expected."""
         ...
 
     def residual(self, counts: Array, expected: Array) -> Array:
@@ -88,9 +89,11 @@ class Poisson:
 
 @dataclass(frozen=True)
 class Gaussian:
-    r"""Counts with normal noise: readout noise plus, if wanted, the shot noise of the recorded counts.
+    r"""Counts with normal noise: readout noise plus, if wanted, shot noise, whose variance is that of the expectation.
 
-    .. math:: \log p(n|\mu) = -\frac{(n-\mu)^2}{2 v}, \qquad v = \sigma^2 + g \max(n, 1)
+    .. math:: \log p(n|\mu) = -\frac{(n-\mu)^2}{2 v} - \tfrac12 \log \frac{v}{\sigma^2}, \qquad v = \sigma^2 + g \mu
+
+    A variance taken from the recorded count instead would pull every expectation down by one electron.
 
     Args:
         readout: Standard deviation σ of the readout [electron].
@@ -105,24 +108,45 @@ class Gaussian:
 
     def sample(self, key: PRNGKeyArray, expected: Array) -> Array:
         """Normal counts of variance σ² + g μ."""
-        spread = jnp.sqrt(self.readout**2 + self.shot * expected)
-        return expected + spread * jax.random.normal(key, expected.shape, expected.dtype)
+        return expected + jnp.sqrt(self._variance(expected)) * jax.random.normal(key, expected.shape, expected.dtype)
 
     def log_prob(self, counts: Array, expected: Array) -> Array:
-        """−(n − μ)²/2v with the variance from the counts."""
-        return -0.5 * self.residual(counts, expected) ** 2
+        """−(n − μ)²/2v − ½ log v/σ²."""
+        variance = self._variance(expected)
+        return -0.5 * (counts - expected) ** 2 / variance - 0.5 * jnp.log(variance / self._unit)
 
     def best(self, counts: Array) -> Array:
-        """Zero."""
-        return jnp.zeros_like(counts)
+        """`log_prob` of the likeliest expectation: a little below the counts, where the variance is less."""
+        return self.log_prob(counts, counts if self.shot == 0 else self._likeliest(counts)[0])
 
     def residual(self, counts: Array, expected: Array) -> Array:
-        """(μ − n)/√v."""
-        return (expected - counts) / jnp.sqrt(self.readout**2 + self.shot * jnp.maximum(counts, 1.0))
+        """(μ − n)/σ without shot noise; with it the signed root of the deviance."""
+        if self.shot == 0:
+            return (expected - counts) / self.readout
+        return signed_deviance(self.log_prob(counts, expected), self.best(counts), expected, self._likeliest(counts))
 
     def information(self, expected: Array) -> Array:
-        """1/v, with the variance from the expectation."""
-        return 1.0 / (self.readout**2 + self.shot * jnp.maximum(expected, 1.0))
+        """1/v + g²/2v²: the variance tells of the expectation as well."""
+        variance = self._variance(expected)
+        return 1.0 / variance + 0.5 * (self.shot / variance) ** 2
+
+    @property
+    def _unit(self) -> float:
+        return self.readout**2 or 1.0
+
+    def _variance(self, expected: Array) -> Array:
+        return self.readout**2 + self.shot * jnp.maximum(expected, 0.0)
+
+    def _likeliest(self, counts: Array) -> tuple[Array, Array, Array]:
+        """Expectation of greatest likelihood, and minus the second and third derivatives there.
+
+        In w = μ + σ²/g and y = n + σ²/g the slope vanishes where w² + g w = y².
+        """
+        square = self.readout**2 / self.shot
+        y = counts + square
+        mean = jnp.maximum(0.5 * (jnp.sqrt(self.shot**2 + 4.0 * y**2) - self.shot) - square, 0.0)
+        w = jnp.maximum(mean + square, jnp.finfo(y.dtype).tiny ** 0.25)
+        return mean, y**2 / (self.shot * w**3) - 0.5 / w**2, 1.0 / w**3 - 3.0 * y**2 / (self.shot * w**4)
 
 
 @dataclass(frozen=True)

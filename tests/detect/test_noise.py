@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.optimize import minimize_scalar
 
 from stemjax.detect.noise import Amplitude, Gaussian, Poisson
 
@@ -46,12 +47,43 @@ def test_poisson_floor_is_a_background():
     np.testing.assert_allclose(floored, shifted, rtol=1e-14)
 
 
-def test_gaussian_is_scipys_up_to_its_height():
-    model, n = Gaussian(1.5, 1.0), np.array([0.0, 0.5, 7.0, 100.0])
-    found = model.log_prob(jnp.asarray(n), jnp.full(4, 6.0))
-    spread = np.sqrt(1.5**2 + np.maximum(n, 1.0))
-    expected = stats.norm.logpdf(n, 6.0, spread) - stats.norm.logpdf(n, n, spread)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+def test_gaussian_is_scipys_up_to_a_term_of_the_counts():
+    model, n, means = Gaussian(1.5, 1.0), np.array([-1.0, 0.5, 7.0, 100.0]), np.array([0.0, 3.0, 6.0, 250.0])
+    found = model.log_prob(jnp.asarray(n)[:, None], jnp.asarray(means)[None])
+    expected = stats.norm.logpdf(n[:, None], means, np.sqrt(1.5**2 + means))
+    np.testing.assert_allclose(found - found[:, :1], expected - expected[:, :1], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("readout", "shot"), [(1.0, 1.0), (0.3, 1.0), (3.0, 0.5), (2.0, 4.0)])
+def test_best_expectation_of_a_normal_law_is_scipys(readout, shot):
+    model = Gaussian(readout, shot)
+    for n in (-3.0, 0.2, 4.0, 70.0):
+        found = minimize_scalar(
+            lambda mu, n=n: -stats.norm.logpdf(n, mu, np.sqrt(readout**2 + shot * mu)),
+            bounds=(0.0, 200.0), method="bounded", options={"xatol": 1e-9},
+        )  # fmt: skip
+        best = -found.fun - stats.norm.logpdf(0.0, 0.0, readout)
+        assert float(model.best(jnp.array(n))) == pytest.approx(best, abs=1e-6)
+        assert float(model.residual(jnp.array(n), jnp.array(found.x + 1e-4))) >= 0.0
+
+
+@pytest.mark.parametrize("mean", [0.5, 5.0, 20.0])
+def test_a_flat_field_is_not_pulled_down(mean):
+    # A variance that is taken from the count makes the likeliest level one electron too low.
+    model, pixels = Gaussian(1.0), 200_000
+    counts = model.sample(jax.random.key(11), jnp.full(pixels, mean))
+    slope = jax.grad(lambda level: jnp.sum(model.log_prob(counts, level)))(jnp.asarray(mean))
+    assert abs(float(slope)) < 4.0 * np.sqrt(pixels * float(model.information(jnp.asarray(mean))))
+
+
+@pytest.mark.parametrize("mean", [0.05, 1.0, 30.0])
+@pytest.mark.parametrize(("readout", "shot"), [(1.0, 1.0), (0.5, 2.0), (2.0, 0.0)])
+def test_information_of_a_normal_law_is_the_mean_square_of_its_slope(mean, readout, shot):
+    model, spread = Gaussian(readout, shot), np.sqrt(readout**2 + shot * mean)
+    n = np.linspace(mean - 12 * spread, mean + 12 * spread, 4001)
+    slopes = jax.vmap(jax.grad(model.log_prob, argnums=1), (0, None))(jnp.asarray(n), jnp.asarray(mean))
+    expected = np.trapezoid(stats.norm.pdf(n, mean, spread) * np.asarray(slopes) ** 2, n)
+    assert float(model.information(jnp.asarray(mean))) == pytest.approx(expected, rel=1e-6)
 
 
 @settings(max_examples=100, deadline=None)
@@ -66,7 +98,7 @@ def test_nothing_is_likelier_than_the_best(n, expected):
 
 def test_the_best_is_reached_where_the_counts_are_expected():
     n = jnp.array([1.0, 5.0, 3000.0])
-    for model in (Poisson(0.0), Gaussian(), Amplitude(0.0)):
+    for model in (Poisson(0.0), Gaussian(2.0, 0.0), Amplitude(0.0)):
         np.testing.assert_allclose(model.log_prob(n, n), model.best(n), rtol=1e-13, atol=1e-12)
 
 

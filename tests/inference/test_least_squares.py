@@ -402,7 +402,6 @@ def test_what_is_not_seen_stays_where_it_is_and_does_not_stop_the_rest(dense):
     assert found.history["loss"][-1] - NORMAL < 1e-3
 
 
-@pytest.mark.xfail(strict=True, reason="a truncated step promises too little")
 def test_many_small_gains_are_not_taken_for_the_end():
     # Under a wide blur what is left to gain lies in many directions that are each seen badly.
     found = sj.least_squares(window_problem(1.2), dense=False, iterations=200)

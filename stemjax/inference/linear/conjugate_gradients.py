@@ -54,7 +54,7 @@ def minimise_model(
     gradient: Vector,
     precondition: Callable[[Vector], Vector],
     *,
-    share: float = 0.1,
+    share: Array | float = 0.1,
     most: int = 50,
 ) -> Truncated:
     """A step that lowers a quadratic model.

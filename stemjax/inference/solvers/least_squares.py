@@ -40,6 +40,10 @@ REFRESH = 8
 """Steps that one estimate of the diagonal serves."""
 LIGHT = 1e-4
 """Least λ. Below it a step is Newton's to four digits; a model that is wrong is mended from there in few trials."""
+SHARES = (0.1, 0.001)
+"""An iteration of conjugate gradients that brings less than this share of the mean of those before it is a step's last:
+on the way, and before the end is accepted. A step that is left off early promises too little to tell the end from slow
+progress along many directions that are each seen badly."""
 PATIENCE = 12
 """Steps in a row that find nothing lower before the end is accepted."""
 
@@ -120,17 +124,20 @@ def least_squares(
         said = "the slope of −log p is not finite at the first guess; move the guess, or fix a leaf"
         raise InputError(fault(problem, walk.z) or said)
     history: dict[str, list[float]] = {"loss": [float(walk.value)], "damping": [], "products": []}
-    status, success, idle = f"took {iterations} steps without coming to rest", False, 0
+    status, success, idle, shares = f"took {iterations} steps without coming to rest", False, 0, list(SHARES)
     for number in range(iterations):
         fresh = number % REFRESH == 0 and number > 0 and not formed
-        walk, step = _step(problem, walk, jax.random.key(seed + number), fresh, products)
+        walk, step = _step(problem, walk, jax.random.key(seed + number), fresh, shares[0], products)
         history["loss"].append(float(walk.value))
         history["damping"].append(float(walk.damping))
         history["products"].append(int(step.products))
         if report is not None:
             report(number, float(walk.value))
         idle = 0 if bool(step.accepted) and float(step.happened) > _rounding(walk.value) else idle + 1
-        if (ended := _ended(step, walk, tolerance, idle)) is not None:
+        ended = _ended(step, walk, tolerance, idle)
+        if ended is not None and not formed and len(shares) > 1:
+            shares, idle = shares[1:], 0  # once more, with care
+        elif ended is not None:
             status, success = f"{ended} after {number + 1} steps", ended.startswith("came to rest")
             break
     if not formed and history["products"]:
@@ -177,8 +184,8 @@ def settled(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), tree)
 
 
-@functools.partial(jax.jit, static_argnums=4)
-def _step(problem: Problem, walk: Walk, key: Array, fresh: Any, products: int) -> tuple[Walk, Step]:
+@functools.partial(jax.jit, static_argnums=5)
+def _step(problem: Problem, walk: Walk, key: Array, fresh: Any, share: Any, products: int) -> tuple[Walk, Step]:
     """One step: model, trial, gain ratio, new damping."""
     shape, z = layout(problem), walk.z
     operator = posterior_curvature(problem, z)
@@ -187,7 +194,9 @@ def _step(problem: Problem, walk: Walk, key: Array, fresh: Any, products: int) -
         again = functools.partial(measure, operator, shape, z, key, PROBES)
         scales = jax.lax.cond(jnp.asarray(fresh), again, lambda: walk.scales)
     found, damping_term = (
-        _by_matrix(operator, walk, shape) if scales is None else _by_products(operator, walk, scales, shape, products)
+        _by_matrix(operator, walk, shape)
+        if scales is None
+        else _by_products(operator, walk, scales, shape, (share, products))
     )
     trial = added(jnp.ones(()), found.step, z)
     value, gradient = jax.value_and_grad(lambda z: statement.objective(problem, z))(trial)
@@ -222,12 +231,13 @@ def _by_matrix(operator: Operator, walk: Walk, shape: Layout) -> tuple[Truncated
 
 
 def _by_products(
-    operator: Operator, walk: Walk, scales: Scales, shape: Layout, products: int
+    operator: Operator, walk: Walk, scales: Scales, shape: Layout, limits: tuple[Any, int]
 ) -> tuple[Truncated, Array]:
     def whole(direction: Unconstrained) -> Unconstrained:
         return jax.tree.map(jnp.add, operator(direction), damped(scales, shape, walk.damping, direction))
 
-    found = minimise_model(whole, walk.gradient, functools.partial(invert, scales, shape, walk.damping), most=products)
+    inverse = functools.partial(invert, scales, shape, walk.damping)
+    found = minimise_model(whole, walk.gradient, inverse, share=limits[0], most=limits[1])
     return found, dot(found.step, damped(scales, shape, walk.damping, found.step))
 
 
