@@ -170,6 +170,7 @@ def test_draws_of_sparse_have_its_density():
         (RandomWalk(0.3), (6, 2)),
         (GaussianProcess(0.3, 2.0, kernel=Exponential()), (6, 2)),
         (GaussianField(0.3, 2.0, kernel=Exponential()), (2, 4, 5)),
+        (KnownLattice(0.3, jnp.zeros((6, 2)), floating=True), (6, 2)),
         (StraightLattice(0.3, jnp.asarray(np.linalg.qr(RNG.normal(size=(7, 3)))[0])), (7, 2)),
     ],
 )
@@ -194,6 +195,24 @@ def test_positions_find_their_sites_whatever_the_origin():
     assert np.abs(np.asarray(prior.sites) - true).max() < 4 * 0.1 / np.sqrt(len(true))
     shifted = assign(noisy, SQUARE, origin=(1.7, -0.6), motif=motif)
     np.testing.assert_allclose(shifted.places, true, atol=1e-12)
+
+
+def test_a_lattice_without_origin_does_not_take_the_guess_for_known():
+    true = CELLS @ SQUARE + np.array([1.7, -0.6])
+    recorded = true + 0.01 * RNG.normal(size=true.shape)
+    guess = true + 0.05 * RNG.normal(size=true.shape) + 0.2
+    prior = make_known_lattice(guess, SQUARE, scale=0.005)
+    problem = sj.make_problem(
+        {"positions": jnp.asarray(guess)}, Counts(recorded), forward=lambda m, i=None: m["positions"],
+        noise=sj.Gaussian(0.01, 0.0), free=["positions"], priors={"positions": prior},
+    )  # fmt: skip
+    found = sj.laplace(problem)
+    mean = np.asarray(found.value["positions"]).mean(axis=0)
+    np.testing.assert_allclose(mean, recorded.mean(axis=0), atol=1e-8)
+    # Of a position the data know the shared part to σ/√N, the rest goes by both: normal equations in closed form.
+    count, own = len(true), 1.0 / (1.0 / 0.01**2 + 1.0 / 0.005**2)
+    expected = np.sqrt(0.01**2 / count + own * (1.0 - 1.0 / count))
+    np.testing.assert_allclose(found.uncertainty["positions"].value, expected, rtol=1e-6)
 
 
 def test_straight_lattice_sees_only_what_no_lattice_explains():

@@ -27,6 +27,8 @@ class KnownLattice(struct.PyTreeNode):
         scale: s, standard deviation of a displacement along each axis, in the unit of the leaf (Å); None: found from
             the data.
         sites: Site of every position [column 2], same unit.
+        floating: Nobody knows where the lattice lies: r₀ is integrated out under a flat density, which leaves the
+            displacements about their mean.
 
     >>> float(KnownLattice(2.0, jnp.zeros((1, 2))).log_prob(jnp.array([[0.0, 2.0]])))
     -0.5
@@ -34,15 +36,22 @@ class KnownLattice(struct.PyTreeNode):
 
     scale: Any = None
     sites: Any = None
+    floating: bool = struct.field(pytree_node=False, default=False)
     power: ClassVar[int] = 2
+
+    @property
+    def proper(self) -> bool:
+        """Whether the density can be drawn from: not where the lattice may lie anywhere."""
+        return not self.floating
 
     def deviations(self, x: Array) -> tuple[Array, ...]:
         """Displacement of every position from its site."""
-        return (x - _same(self, x, self.sites),)
+        off = x - _same(self, x, self.sites)
+        return (off - jnp.mean(off, axis=0, keepdims=True) if self.floating else off,)
 
     def rank(self, shape: tuple[int, ...]) -> int:
-        """Directions in which the density falls: all."""
-        return shape[0] * shape[1]
+        """Directions in which the density falls: all but the place of a floating lattice."""
+        return (shape[0] - self.floating) * shape[1]
 
     def log_prob(self, x: Array) -> Array:
         """Sum over all positions, up to a constant."""
@@ -123,7 +132,7 @@ def make_known_lattice(
     Args:
         positions: First guess of the positions (y, x) [column 2] [Å].
         vectors: Lattice vectors a and b, each (y, x) [2 2] [Å].
-        origin: Corner of a cell (y, x) [Å]; None: that which fits the positions.
+        origin: Corner of a cell (y, x) [Å]; None: unknown, so the positions may lie anywhere together.
         motif: Sites of a cell in shares of a and b.
         scale: Standard deviation of a displacement along each axis [Å]; None: found from the data.
 
@@ -135,7 +144,7 @@ def make_known_lattice(
     -0.0
     """
     found = assign(positions, vectors, origin=origin, motif=motif)
-    return KnownLattice(scale, jnp.asarray(found.places))
+    return KnownLattice(scale, jnp.asarray(found.places), floating=origin is None)
 
 
 def make_straight_lattice(
