@@ -182,7 +182,9 @@ CASES = {
     "aberrations": Case(aberrations, posterior, aberrations.__doc__ or ""),
     "ptychography": Case(ptychography, posterior, ptychography.__doc__ or ""),
 }
-"""The named problems of the project, each as small as its difficulties allow."""
+"""The named problems of the project, each as small as its difficulties allow. Priors are those that truths are drawn
+from; a recipe's own, which it centres on a fit of the same image, are not covered. Ptychography is the blind problem
+stated by hand: the recipe itself reports no error bars yet."""
 
 LIMITS = {
     "ptychography_low_dose": Case(ptychography_low_dose, posterior, ptychography_low_dose.__doc__ or ""),

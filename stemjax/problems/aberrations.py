@@ -155,7 +155,10 @@ def defocus_well(probe: Probe, spread: float) -> Well:
 def polar_aberrations(names: Iterable[str]) -> dict[str, Derived]:
     """Modulus and azimuth of coefficients as quantities derived from an experiment, for `laplace`, `sample`, ...
 
-    The azimuth of a coefficient that is not told from zero has no error bar that means anything.
+    The azimuth of a coefficient that is not told from zero has no error bar that means anything. Nor has its modulus
+    the one that it gets from a Gaussian: it cannot be negative, so it comes out too large, and at zero ± 1.96 standard
+    deviations hold it in 1 − exp(−1.96²/2) = 85 % instead of 95 %. Below some four standard deviations quote the pair
+    of Cartesian coefficients, or quantiles of draws.
 
     Args:
         names: Coefficients with a direction ("C12", "C21", ...).

@@ -30,8 +30,9 @@ def column_quantities(
     .. math:: N_j = 2 \pi s_j^2 A_j / a
 
     with the area a of a pixel: the electrons of a column. `sigma_major`, `sigma_minor` and `theta` are those of
-    Eq. (1) of Kalinin, Ophus et al. (2022); `neighbour_distance` is the distance to the column that is nearest in the
-    first guess.
+    Eq. (1) of Kalinin, Ophus et al. (2022); of columns that are round within their errors the longer comes out too
+    long, the shorter too short, and the direction means nothing. `neighbour_distance` is the distance to the column
+    that is nearest in the first guess.
 
     Args:
         problem: From `make_columns_problem` or `make_drift_problem`.
