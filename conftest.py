@@ -1,5 +1,6 @@
 """Tests run in double precision on two CPU devices, with warnings as errors and the compilation cache on."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -22,6 +23,21 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 # Compilation makes the first example slow; the same examples every time keep a red test red.
 hypothesis.settings.register_profile("stemjax", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("stemjax")
+
+
+MAPPINGS = 25_000
+"""Memory mappings after which compiled programs are let go. Every program takes some, Linux grants a process 65,530,
+and jaxlib dies of a segmentation fault when they are used up: so would a worker that runs half of all tests."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_are_let_go():
+    """Compiled programs do not pile up from file to file."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

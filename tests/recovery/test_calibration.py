@@ -17,8 +17,8 @@ so few truths show gross faults only, such as error bars of half their size. The
 five parts in a hundred."""
 
 BIAS = {("ptychography", "probe.aberrations.C10"): 0.25}
-"""Biases that are known, in standard deviations: the most probable defocus of a blind problem is not its mean. Elsewhere
-a tenth is allowed: heights are positive, so their densities lean."""
+"""Biases that are known, in standard deviations: the most probable defocus of a blind problem is not its mean.
+Elsewhere a tenth is allowed: heights are positive, so their densities lean."""
 
 
 def test_every_named_problem_has_a_calibration():
