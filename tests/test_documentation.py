@@ -53,7 +53,13 @@ def run(program: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("page", with_python(), ids=name)
+LONG = {"docs/spectra.md", "docs/forward.md", "docs/developer/principles.md"}
+"""Pages whose programs take half a minute; what they show has quick tests elsewhere."""
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(p, id=name(p), marks=[pytest.mark.slow] if name(p) in LONG else []) for p in with_python()]
+)
 def test_the_python_of_a_page_runs(page, tmp_path):
     results = tmp_path / "results" / "first"
     results.mkdir(parents=True)

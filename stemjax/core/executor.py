@@ -275,11 +275,12 @@ def curvature_probes(
 def _spread(local: Callable, execution: Execution, in_specs: Any, out_specs: Any) -> Callable:
     """A function of what one device holds as a function of all; inside another loop over devices, itself.
 
+    Compiled as a whole: called outside of any jit, jax would compile every operation of a `shard_map` by itself.
     Chains of a sampler lie on devices of their own, and each runs its probes where it is; jax nests no mesh in a mesh.
     """
     if execution.devices == 1 and not jax.sharding.get_abstract_mesh().empty:
         return local
-    return jax.shard_map(local, mesh=mesh(execution), in_specs=in_specs, out_specs=out_specs, check_vma=False)
+    return jax.jit(jax.shard_map(local, mesh=mesh(execution), in_specs=in_specs, out_specs=out_specs, check_vma=False))
 
 
 def _over_devices(sums: Any, execution: Execution) -> Any:

@@ -16,7 +16,7 @@ from stemjax.core.grid import Grid
 from stemjax.core.typing import Array, real
 from stemjax.detect.pixelated import PixelatedDetector, record
 from stemjax.forward.experiment import Experiment
-from stemjax.forward.propagation import average_configurations
+from stemjax.forward.propagation import as_one_program, average_configurations
 from stemjax.optics.electron import interaction_parameter
 from stemjax.optics.probe import Probe, probe_waves
 from stemjax.optics.scan import probe_positions
@@ -63,6 +63,7 @@ class Diffraction:
     reversible: bool = False
     execution: Execution = Execution()
 
+    @as_one_program
     def __call__(self, experiment: Experiment, index: Array | None = None) -> Array:
         """Expected counts of some patterns (all if `index` is None), [pattern ky kx], zero frequency in the corner."""
         return self.collect(experiment, self.kept, (experiment.dose, experiment.camera), index)

@@ -164,6 +164,7 @@ def lit_problem(camera, free, mask=None):
     )
 
 
+@pytest.mark.slow
 def test_leaves_of_the_camera_have_their_own_information():
     camera = make_camera(**CAMERAS["full"])
     mask = np.ones((4, 5))

@@ -221,6 +221,7 @@ def gradient_memory(probes: int, slices: int) -> int:
     return jax.jit(jax.grad(loss)).lower(made).compile().memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_memory_of_the_gradient_grows_neither_with_probes_nor_with_beams_times_slices():
     wave = 16 * SHAPE[0] * SHAPE[1]
     # A probe more costs its place and its result, not a wave; a slice more some waves of one beam, not those of all

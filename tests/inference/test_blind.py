@@ -57,6 +57,7 @@ def test_scale_of_probe_and_object_is_one_number():
     assert not held.blind
 
 
+@pytest.mark.slow
 def test_a_camera_tells_its_gain_from_variance_against_mean():
     # Photon transfer: from 60 pixels of many electrons the gain is known to √(2/60) of itself, the dose being unknown.
     camera = make_camera(gain=2.0, dark=20.0, readout=6.0)

@@ -364,6 +364,7 @@ def test_how_many_columns_stand_behind_a_blurred_peak():
         assert gain > 3 * error
 
 
+@pytest.mark.slow
 def test_how_many_slices_a_thick_specimen_has():
     grid = sj.make_grid(12, 0.5)
     y, x = np.mgrid[:12, :12]

@@ -48,7 +48,7 @@ def test_operator_of_patterns_is_the_jacobian_s_product(execution):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("by_record", [False, True])
+@pytest.mark.parametrize("by_record", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_masks_take_their_pixels_out(by_record):
     mask = (np.random.default_rng(2).random((15, 16, 16) if by_record else (16, 16)) < 0.7).astype(float)
     problem = scan_problem(EXECUTIONS[1], mask=jnp.asarray(mask))

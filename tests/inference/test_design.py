@@ -98,6 +98,7 @@ def test_slopes_of_the_information_are_finite_differences():
         assert float(slope[i]) == pytest.approx((8 * (at[1] - at[-1]) - (at[2] - at[-2])) / 24e-5, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_information_by_columns_is_the_same():
     problem = object_problem(["probe.aberrations.C1*", "dose"], priors={"dose": sj.Positive(1.0)})
     z = start(problem)

@@ -166,6 +166,7 @@ def test_a_joint_problem_is_solved_end_to_end():
     assert difference.std() < 0.15 * truth.std()
 
 
+@pytest.mark.slow
 def test_every_part_of_a_joint_problem_has_its_own_camera():
     specimen, probe = specimen_and_probe()
     parts = {}

@@ -136,6 +136,7 @@ def _sum(model):
 FEW = Mixed(np.concatenate([30.0 * np.random.default_rng(5).choice([-1.0, 1.0], (12, 120)), np.ones((12, 2))], axis=1))
 
 
+@pytest.mark.slow
 def test_few_data_update_the_prior_along_as_many_directions():
     # 12 records of 120 pixels, all seen alike: the posterior differs from the prior along 12 directions, so rank 12 has
     # them all and what is left needs no draws.
@@ -435,6 +436,7 @@ def patterns_problem():
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_ptychography_has_the_same_aberrations_by_matrix_and_by_products():
     problem = patterns_problem()
     quick = laplace(problem, at=from_guess(problem), rank=0, probes=16)

@@ -158,6 +158,7 @@ def test_one_program_serves_every_step_and_all_data_of_a_shape():
     assert len(found.history["loss"]) > 3
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_steps_it_remembers(monkeypatch):
     calls, unknowns = programs(monkeypatch, solver), 150 * 150 + 1
     found = sj.lbfgs(blurred_problem(150), iterations=3)

@@ -208,6 +208,7 @@ def test_patterns_take_chains_on_every_device():
     assert abs(float(result.uncertainty[path].value) / deviation - 1.0) < 4.0 / np.sqrt(2.0 * fewest(result))
 
 
+@pytest.mark.slow
 def test_whitening_shortens_trajectories():
     """A line seen from afar: offset and slope have a correlation of 0.9997 and deviations that differ by 30."""
     problem = straight(x=30.0 + X)

@@ -148,7 +148,7 @@ def cbed_problem(*, true, guess, spread, seed=0):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("true", "guess"), [(80.0, -160.0), (-60.0, 175.0)])
+@pytest.mark.parametrize(("true", "guess"), [pytest.param(80.0, -160.0, marks=pytest.mark.slow), (-60.0, 175.0)])
 def test_defocus_far_from_its_guess_needs_the_search(true, guess):
     problem = cbed_problem(true=true, guess=guess, spread=120.0)
     loss, alone = local(problem)
@@ -205,6 +205,7 @@ def ripples(model, index=None):
     return jnp.concatenate([1.5 * (model["x"] - 1.0), 1.2 * (1.0 - jnp.cos(2.0 * jnp.pi * (model["x"] - 1.0)))])
 
 
+@pytest.mark.slow
 def test_tempering_finds_one_well_in_a_hundred_thousand():
     problem = sj.make_problem(
         {"x": jnp.linspace(-2.0, 2.6, 6)}, sj.Measurement(np.zeros(12)), forward=ripples, free=["x"],

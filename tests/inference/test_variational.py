@@ -153,6 +153,7 @@ def test_a_skewed_posterior_has_the_best_gaussian_of_its_logarithm():
     assert bound < evidence < bound + 0.05
 
 
+@pytest.mark.slow
 def test_without_a_start_the_most_probable_leaves_are_found_first():
     problem = line_problem(slope=1.0, offset=30.0)
     found = variational(problem, rank=2, steps=400)

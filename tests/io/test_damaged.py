@@ -112,7 +112,7 @@ for seed in range(first, last):
 """
 
 
-@pytest.mark.parametrize("name", ["own.h5", "bare.h5", "result.h5"])
+@pytest.mark.parametrize("name", ["own.h5", "bare.h5", pytest.param("result.h5", marks=pytest.mark.slow)])
 def test_flipped_bytes_in_hdf5(whole, tmp_path, name):
     """In a process of its own: the HDF5 library itself dies or hangs on a few damaged files, which `probe` is for.
 

@@ -268,6 +268,7 @@ def functional(parts):
     return jnp.sum(total)
 
 
+@pytest.mark.slow
 def test_every_leaf_of_a_plate_has_its_slope():
     detector = make_matched_rings(plates.make_ring_plate(4), 19.2, offset=(0.2, -0.4))
     parts = (STACK, detector, jnp.asarray(19.7), jnp.array([0.31, -0.53]))

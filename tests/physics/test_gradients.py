@@ -81,7 +81,7 @@ def silent(kind: str, path: str) -> bool:
     return path.startswith("detectors") and kind != "image"
 
 
-@pytest.mark.parametrize(("name", "kind"), PAIRS)
+@pytest.mark.parametrize(("name", "kind"), [*PAIRS[:3], pytest.param(*PAIRS[3], marks=pytest.mark.slow)])
 def test_gradient_of_every_leaf_is_its_slope(kind, name):
     # A disk has no inner edge: zero is the end of the range, and no slope is claimed there.
     found = wrong_slopes(

@@ -101,6 +101,7 @@ def step(path, leaf):
     return steps(leaf) if float(np.abs(leaf).max()) > 1e-3 else 1e-6
 
 
+@pytest.mark.slow
 def test_gradient_of_every_leaf_of_beams_atoms_scans_and_detectors():
     made = beams_and_atoms()
     # What only scores counts does not change the expected electrons.

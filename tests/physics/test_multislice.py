@@ -56,7 +56,7 @@ def relative(found, expected) -> float:
     return float(jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected))
 
 
-@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("exact", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_norm_is_conserved_exactly_without_a_band_limit(exact):
     # |t| = 1 in real space and |H| = 1 in reciprocal space: nothing else is needed, whatever the strength.
     t = transmission(jnp.asarray(smooth_phase(200, 2.0, cutoff=9.0)))
@@ -230,6 +230,7 @@ def gradients(function, phases, propagators):
     return jax.grad(loss, argnums=(0, 1, 2))(jnp.asarray(phases), *parts)
 
 
+@pytest.mark.slow
 def test_reversible_gradient_is_exact_where_every_step_is_unitary():
     phases = smooth_phase(20, 0.5, cutoff=9.0)
     for propagators in (steps(2.0), slice_propagators(GRID, jnp.linspace(1, 3, 20), ENERGY, limit=None)):

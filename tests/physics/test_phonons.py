@@ -137,6 +137,7 @@ def test_diffuse_intensity_is_that_of_independent_atoms(layer):
         assert diffuse[ring].sum() == pytest.approx(expected[ring].sum(), rel=0.03)
 
 
+@pytest.mark.slow
 def test_gradient_of_a_mean_pattern_reaches_the_displacement(layer):
     """The derivative of a mean intensity by u, with the draws held fixed, is that of finite differences."""
     specimen = make_atomic_specimen(layer, 0.12, 1, phonons=4)

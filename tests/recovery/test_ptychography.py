@@ -103,7 +103,13 @@ def thin():
     return truth, recorded(truth)
 
 
-@pytest.mark.parametrize("name", FLIPS)
+OFTEN = ("flipped y", "quarter turn")
+"""Flips of the quick form: one that mirrors, one that turns."""
+
+EVERY = [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in FLIPS]
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_first_guess_finds_orientation_and_defocus_of_every_flip(thin, name):
     _, counts = thin
     flipped = np.ascontiguousarray(FLIPS[name](counts))
@@ -139,6 +145,7 @@ def test_disk_is_found_to_a_fraction_of_a_pixel(centre):
     assert abs(found.radius - 12.0) < 0.3
 
 
+@pytest.mark.slow
 def test_off_centre_disk_leaves_no_ramp(thin):
     truth, _ = thin
     shifted = truth.replace(probe=truth.probe.replace(centre=np.array([0.7, -0.5])))
@@ -149,6 +156,7 @@ def test_off_centre_disk_leaves_no_ramp(thin):
     assert compared(found.value, truth).correlation > 0.98
 
 
+@pytest.mark.slow
 def test_affine_distortion_is_found(thin):
     wrong = np.array([[1.02, 0.015], [-0.01, 0.985]])
     truth = scene(positions=lambda p: (p - p.mean(axis=0)) @ wrong.T + p.mean(axis=0))
@@ -211,6 +219,7 @@ def test_second_mode_explains_a_finite_source(thin):
     assert losses[3] < 0.9 * losses[1]
 
 
+@pytest.mark.slow
 def test_potential_with_positivity_gives_the_same_phase(thin):
     truth, counts = thin
     choice = settings(
@@ -238,6 +247,7 @@ def test_potential_with_positivity_gives_the_same_phase(thin):
     assert 0.85 < error.slope < 1.15
 
 
+@pytest.mark.slow
 def test_two_slices_are_told_apart():
     grid = sj.make_grid(PIXELS + 60, 1e3 * sj.wavelength(ENERGY) / (PIXELS * 1.8))
     phases = np.stack([atoms_phase(grid, seed=s, area=10.0, height=0.5) for s in (1, 2)])
@@ -334,6 +344,7 @@ def test_known_defocus_is_kept_and_decides_the_half_turn(thin, turned):
     np.testing.assert_allclose(patterns.matrix, -np.eye(2) if turned else np.eye(2), atol=0.1)
 
 
+@pytest.mark.slow
 def test_given_aberrations_decide_the_half_turn():
     truth = scene(C10=60.0, aberrations={"C12a": 50.0, "C21a": 3000.0})
     counts = np.ascontiguousarray(recorded(truth)[:, :, ::-1, ::-1])

@@ -93,6 +93,7 @@ def test_the_enclosed_part_grows_to_one(oxygen):
     assert part[-1] == pytest.approx(1.0, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_it_has_slopes_in_angle_and_onset():
     edge, k = make_edge("O_K"), jnp.array([0.0, 0.3, 1.0])
 

@@ -1,6 +1,6 @@
 r"""How much of the unknowns the data fix, and how much the priors: the sums that strengths are chosen by.
 
-At the most probable leaves, with K the curvature of one prior and H that of data and priors together,
+At the most probable leaves, with K the curvature of one prior's deviations and H that of data and priors together,
 
 .. math:: \gamma = \mathrm{rank}\,K - \mathrm{tr}(H^{-1} K)
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +63,7 @@ def sums(problem: Problem, z: Unconstrained, keys: PRNGKeyArray, names: tuple[st
     for name in names:
         path, prior = known[name]
         energy = sum((jnp.sum(d**2) for d in prior.deviations(values[path])), start=jnp.zeros(()))
-        own = of_priors(problem, z, exact, only=name)
+        own = of_priors(problem, z, deviating, only=name)
         rank = jnp.asarray(float(prior.rank(values[path].shape)))
         if not sole(problem, path):
             # The densities on one leaf share its directions.
@@ -97,6 +97,13 @@ def spreads(problem: Problem, z: Unconstrained, keys: PRNGKeyArray) -> dict[str,
         size = jnp.asarray(float(z[path].size)) if known else jnp.mean(rough[name])
         found[name] = jnp.mean(told[path]) / jnp.mean(steep[path] ** 2), size
     return found
+
+
+def deviating(prior: Any, values: Array) -> Any:
+    """Curvature of the deviations alone, at the scale of the prior: what does not follow the scale is left out."""
+    _, push = jax.linearize(prior.deviations, values)
+    pull = jax.linear_transpose(push, values)
+    return lambda move: pull(jax.tree.map(lambda d: d / prior.scale**2, push(move)))[0]
 
 
 def _tracer(

@@ -1,12 +1,16 @@
 r"""Strengths of priors that the data choose: how smooth, how sparse, how near, in the unit of the leaf.
 
-Normal densities (`Smooth`, `Ridge`, `RandomWalk`, `GaussianProcess`, `KnownLattice`, ...) get the scale that makes the
-data most probable, all leaves integrated out (evidence, in Laplace's approximation), by the fixed point of MacKay,
+Normal densities (`Smooth`, `Ridge`, `RandomWalk`, `GaussianProcess`, `KnownLattice`, ...) get the scale that is most
+probable, all leaves integrated out (evidence, in Laplace's approximation), every scale as likely beforehand as any
+other (Gelman, Bayesian Anal. 1 (2006) 515), and log s the variable. It is a fixed point like that of MacKay,
 Neural Comput. 4 (1992) 415:
 
-.. math:: s^2 = \frac{1}{\gamma} \sum_i |d_i(\hat u)|^2
+.. math:: s^2 = \frac{1}{\gamma - 1} \sum_i |d_i(\hat u)|^2
 
-with γ the directions that the data fix. Rounded densities (`TotalVariation`, `Sparse`) are made for their most
+with γ the directions that the data fix. The evidence alone, without the −1, often has its maximum at a scale of zero
+where deviations are lost in the noise, and error bars come out far too small: 88 % for 95 % in a walk of 50 values, of
+steps a tenth of the noise (95 % with it). It serves where the other has no maximum: for fewer than three deviations,
+and where several priors share a leaf. Rounded densities (`TotalVariation`, `Sparse`) are made for their most
 probable image and not for draws, so evidence misleads there; they get the scale whose most probable leaves would meet
 new data best, by an estimate without bias (`stemjax.inference.priors.risk`).
 
@@ -28,7 +32,7 @@ from stemjax.inference import problem as statement
 from stemjax.inference.faults import fault
 from stemjax.inference.priors import evidence
 from stemjax.inference.priors.most_probable import most_probable
-from stemjax.inference.priors.parts import factors, is_open, parts, with_scales
+from stemjax.inference.priors.parts import factors, is_open, parts, sole, with_scales
 from stemjax.inference.priors.risk import risk, yardstick
 from stemjax.inference.problem import Problem
 from stemjax.inference.vector import layout
@@ -39,8 +43,14 @@ FEW = 256
 SLIGHT = 0.01
 """A gain in loss that is not worth a step further."""
 
+FEWEST = 3
+"""Deviations from which on a scale has a density of its own when all scales are as likely beforehand (Gelman)."""
+
 FAINT = 0.1
-"""Directions fixed by the data below which they do not see a prior's deviations at all, and a scale stays."""
+"""Directions fixed by the data below which they do not see deviations at all."""
+
+WIDE = 1e4
+"""Times its first value, from which on a scale that still grows has no end."""
 
 
 def unsettled(problem: Problem) -> bool:
@@ -118,18 +128,15 @@ class Search:
         """First scales at the first guess of a problem."""
         self.z = jax.jit(statement.start)(problem)
         told = evidence.spreads(self.problem, self.z, self.keys)
-        for name in self.scales:
-            self.scales[name] = self._first(name, *map(float, told[name]))
+        self.first = {name: self._first(name, *map(float, told[name])) for name in self.scales}
+        self.scales.update(self.first)
 
     def _first(self, name: str, told: float, rough: float) -> float:
         """A scale to begin with: there the prior and the data know about equally much."""
         if not np.isfinite(told):
             raise InputError(fault(self.problem, self.z))
         if not told > 0.0:
-            raise InputError(
-                f"the data do not see '{self.known[name].path}' at its first guess, so they cannot choose the scale of "
-                "its prior; move the guess or give a scale"
-            )
+            raise InputError(_unseen(self.known[name].path))
         return float(np.sqrt(rough / told))
 
     @property
@@ -154,9 +161,13 @@ def _fixed_point(search: Search, names: tuple[str, ...], rounds: int, tolerance:
         change = 0.0
         for name in names:
             energy, rank, fixed = map(float, found[name])
-            if rank - fixed < FAINT:
+            known, many = rank - fixed, rank > FEWEST - 0.5 and sole(search.problem, search.known[name].path)
+            if not many and known < FAINT:
                 continue
-            here, off = np.log(search.scales[name]), 0.5 * np.log(max(energy / (rank - fixed), np.exp(-4.0)))
+            if search.scales[name] > WIDE * search.first[name] and known < 1.0 + FAINT:
+                raise InputError(_unseen(search.known[name].path))
+            share = (energy + many) / max(known, 1e-9)
+            here, off = np.log(search.scales[name]), 0.5 * np.log(np.clip(share, np.exp(-4.0), np.exp(4.0)))
             move = _secant(here, off, last.get(name))
             last[name], change = (here, off), max(change, abs(move))
             search.scales[name] = float(np.exp(here + move))
@@ -223,6 +234,13 @@ def check_open(problem: Problem, names: Iterable[str]) -> None:
                     f"the prior {type(factor).__name__} of '{path}' has no scale and no `deviations` to find it by; "
                     "give a scale"
                 )
+
+
+def _unseen(path: str) -> str:
+    return (
+        f"the data do not see '{path}' at its first guess, so they cannot choose the scale of its prior; move the guess "
+        "or give a scale"
+    )
 
 
 def _words(prior: Any, unit: str) -> str:

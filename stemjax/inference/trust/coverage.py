@@ -197,11 +197,16 @@ class Calibration:
         return None if self.joint is None else _p_of(self.joint, next(iter(self.quantities.values())).bins)
 
     @property
+    def alarm(self) -> float:
+        """Chance at which one check may fail: all together, a calibrated solver is blamed once in a hundred times."""
+        checks = sum(CHECKS + (q.joint is not None) for q in self.quantities.values()) + (self.joint is not None)
+        return ALARM / checks
+
+    @property
     def complaints(self) -> tuple[str, ...]:
         """What is wrong, in sentences; a calibrated solver earns any at all once in a hundred calibrations."""
-        checks = sum(CHECKS + (q.joint is not None) for q in self.quantities.values()) + (self.joint is not None)
-        found = [words for q in self.quantities.values() for words in q.complaints(ALARM / checks)]
-        if not found and self.p_joint is not None and self.p_joint < ALARM / checks:
+        found = [words for q in self.quantities.values() for words in q.complaints(self.alarm)]
+        if not found and self.p_joint is not None and self.p_joint < self.alarm:
             found.append(
                 f"the ranks of all leaves together are uneven (p = {self.p_joint:.1g}): the correlations between "
                 "leaves are wrong"
@@ -242,14 +247,14 @@ class Calibration:
 
     def __str__(self) -> str:
         joint = "" if self.p_joint is None else f"all leaves together: p = {self.p_joint:.2g}\n"
-        return f"{table(self.quantities)}\n{joint}{self.verdict}"
+        return f"{table(self.quantities, self.alarm)}\n{joint}{self.verdict}"
 
 
-def table(quantities: Mapping[str, Quantity]) -> str:
-    """The figures of a calibration in columns; what is expected stands below the names."""
+def table(quantities: Mapping[str, Quantity], alarm: float) -> str:
+    """The figures of a calibration in columns; what is expected stands below the names, an even p above an alarm."""
     fits = max(len(quantity.ranks) for quantity in quantities.values())
     heads = ["", "z mean", "z std", *(f"{100 * level:g} %" for level in LEVELS), "p", "p joint"]
-    ideal = [f"expected of {fits} fits", "0", "1", *(f"{100 * level:.1f}" for level in LEVELS), "> 0.01", "> 0.01"]
+    ideal = [f"expected of {fits} fits", "0", "1", *(f"{100 * level:.1f}" for level in LEVELS), *[f"> {alarm:.1g}"] * 2]
     lines = [heads, ideal]
     for name, q in quantities.items():
         shares = [f"{100 * share:.1f} ± {100 * error:.1f}" for share, error in map(q.coverage, LEVELS)]
