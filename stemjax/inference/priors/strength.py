@@ -238,8 +238,8 @@ def check_open(problem: Problem, names: Iterable[str]) -> None:
 
 def _unseen(path: str) -> str:
     return (
-        f"the data do not see '{path}' at its first guess, so they cannot choose the scale of its prior; move the guess "
-        "or give a scale"
+        f"the data do not see '{path}' at its first guess, so they cannot choose the scale of its prior; move "
+        "the guess or give a scale"
     )
 
 
