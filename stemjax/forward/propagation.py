@@ -8,9 +8,14 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stemjax.core.typing import Array
 from stemjax.forward.experiment import Experiment
+
+
+ARRAYS = (jax.Array, np.ndarray, np.generic, float, int, complex)
+"""What a compiled program takes."""
 
 
 class Propagation(Protocol):
@@ -55,7 +60,7 @@ def as_one_program(call: Callable) -> Callable:
 
     @functools.wraps(call)
     def run(self: Any, experiment: Any, index: Array | None = None) -> Any:
-        arrays = all(isinstance(leaf, jax.typing.ArrayLike) for leaf in jax.tree.leaves(experiment))
+        arrays = all(isinstance(leaf, ARRAYS) for leaf in jax.tree.leaves(experiment))
         return (program if arrays else call)(self, experiment, index)
 
     return run
