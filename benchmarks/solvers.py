@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-FACTORS = (0.5, 1.0, 2.0, 4.0)
+FACTORS = (0.5, 1.0, 2.0)
 """Sizes of Adam's rates that are tried."""
 
-EPOCHS = {"ptychography": (25, 50, 100, 200), "drift": (250, 500, 1000, 2000)}
+EPOCHS = {"ptychography": (50, 100, 200), "drift": (500, 1000, 2000)}
 """Lengths of Adam's schedules; where data are not divided an epoch is one step."""
 
 
@@ -212,7 +212,13 @@ def ptychography() -> tuple[Any, dict[str, float]]:
         guess, sj.Measurement(counts), forward=simulator, noise=sj.Poisson(),
         free=["specimen.phase", "probe.aberrations.C1*", "probe.aberrations.C21*", "probe.aberrations.C30",
               "scan.positions"],
-        priors={"specimen.phase": sj.Ridge(1.0), "scan.positions": sj.Ridge(0.3, np.asarray(scan.positions))},
+        priors={
+            "specimen.phase": sj.Ridge(1.0), "scan.positions": sj.Ridge(0.3, np.asarray(scan.positions)),
+            # Under a blank object no pattern shows an aberration: without priors nothing says how far a step may go.
+            "probe.aberrations.C10": sj.Normal(-150.0, 50.0), "probe.aberrations.C30": sj.Normal(0.0, 2e4),
+            "probe.aberrations.C12a": sj.Normal(0.0, 20.0), "probe.aberrations.C12b": sj.Normal(0.0, 20.0),
+            "probe.aberrations.C21a": sj.Normal(0.0, 500.0), "probe.aberrations.C21b": sj.Normal(0.0, 500.0),
+        },
     )  # fmt: skip
     return problem, {leaf: natural_rate(leaf, guess) for leaf in problem.free}
 

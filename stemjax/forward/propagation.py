@@ -13,7 +13,6 @@ import numpy as np
 from stemjax.core.typing import Array
 from stemjax.forward.experiment import Experiment
 
-
 ARRAYS = (jax.Array, np.ndarray, np.generic, float, int, complex)
 """What a compiled program takes."""
 

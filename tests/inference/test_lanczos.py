@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from stemjax.inference.linear.conjugate_gradients import solve_rows
 from stemjax.inference.linear.lanczos import (
     Eigenpairs,
     eigenpairs,
     far_from_bulk,
     inverse_diagonal,
     inverse_root,
-    solve,
 )
 
 KEY = jax.random.key(3)
@@ -76,7 +76,7 @@ def test_inverse_root_and_inverse_are_those_of_the_matrix(stiffness):
     np.testing.assert_allclose(turned, vectors @ ((vectors.T @ b) * np.sqrt(values)), atol=1e-8)
     assert float(change) < 1e-8
     rows = jnp.asarray(np.stack([b, np.eye(80)[3]]))
-    found, left = jax.jit(lambda: solve(product_of(matrix), rows, 1e-12, 200))()
+    found, left = jax.jit(lambda: solve_rows(product_of(matrix), rows, 1e-12, 200))()
     np.testing.assert_allclose(found, np.linalg.solve(matrix, np.stack([b, np.eye(80)[3]]).T).T, atol=1e-9)
     assert float(left.max()) < 1e-10
 

@@ -18,6 +18,7 @@ from stemjax.inference.solvers import descent, tempering
 from stemjax.inference.solvers.search import search, search_wells, trial_values
 from stemjax.inference.solvers.tempering import anneal
 from stemjax.inference.vector import layout
+from stemjax.inference.wells import Well
 from stemjax.problems.aberrations import make_aberration_problem
 from stemjax.specimen.columns import make_columns
 
@@ -198,6 +199,22 @@ def test_columns_one_spacing_off_need_the_search():
     assert found.max() < 5.0
     assert np.sqrt(np.mean(found**2)) < 1.4
     assert result.success
+
+
+def squared(model, index=None):
+    """Two values of a leaf that differ in sign look almost alike."""
+    return jnp.stack([model["a"] ** 2, 0.2 * model["a"]])
+
+
+def test_counts_that_a_program_left_on_one_device_are_searched_on_all():
+    tied = jax.device_put(jnp.array([2.0, -0.28]), jax.devices()[0])
+    assert tied.committed
+    assert len(jax.devices()) > 1
+    problem = sj.make_problem(
+        {"a": jnp.array(1.5)}, sj.Measurement(tied), noise=sj.Gaussian(0.1, 0.0), free=["a"], forward=squared,
+        wells=[Well("a", -2.0, 2.0, 2.0)],
+    )  # fmt: skip
+    assert float(search(problem).estimate["a"].value) == pytest.approx(-np.sqrt(2.0), abs=0.02)
 
 
 def ripples(model, index=None):

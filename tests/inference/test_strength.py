@@ -74,7 +74,7 @@ def best_scale(prior, data, noise=1.0):
 @pytest.mark.parametrize("size", [0.5, 0.1])
 def test_error_bars_are_true_where_the_scale_is_from_the_data(size):
     # Paths that begin near zero: their first value has a density of its own, which their scale leaves alone. Steps of
-    # a tenth of the noise hardly show: the scale of greatest evidence is then often zero, and 95 % intervals hold 88 %.
+    # a tenth of the noise hardly show: the scale of greatest evidence is then often zero, and intervals too narrow.
     walk = RandomWalk(times=jnp.asarray(TIMES), start=1.0)
     true = walk.replace(scale=size)
     table = sj.calibrate(

@@ -1,4 +1,6 @@
-r"""Newton steps without a matrix: conjugate gradients on the quadratic model, left off when it is not worth more.
+r"""Linear systems without a matrix: conjugate gradients, to a tolerance or left off when it is not worth more.
+
+A Newton step lowers a quadratic model:
 
 .. math:: q(s) = g^\mathsf{T} s + \tfrac12 s^\mathsf{T} (A + B) s
 
@@ -47,6 +49,77 @@ def dot(first: Vector, second: Vector) -> Array:
 def added(factor: Array, direction: Vector, to: Vector) -> Vector:
     """to + factor · direction."""
     return jax.tree.map(lambda d, t: t + factor.astype(t.dtype) * d, direction, to)
+
+
+class Solved(NamedTuple):
+    """The solution of a system, and the residual that is left as a share of the right side."""
+
+    found: Vector
+    share: Array
+
+
+def solve(
+    operator: Callable[[Vector], Vector],
+    right: Vector,
+    *,
+    near: Callable[[Vector], Vector] = lambda x: x,
+    tolerance: Array | float = 1e-4,
+    most: int = 300,
+) -> Solved:
+    """The solution of a symmetric system; stops where the matrix is not positive.
+
+    Args:
+        operator: The matrix.
+        right: The right side.
+        near: Something like the inverse of the matrix, symmetric and positive.
+        tolerance: The residual that may be left, as a share of the right side, both measured by `near`.
+        most: Most products.
+
+    >>> found = solve(lambda v: 2.0 * v, jnp.array([2.0, -4.0]))
+    >>> found.found.tolist(), float(found.share)
+    ([1.0, -2.0], 0.0)
+    """
+    first = near(right)
+    size = dot(right, first)
+
+    def onward(state: tuple) -> Array:
+        _, _, _, rest, step, positive = state
+        return (rest > tolerance**2 * size) & (step < most) & positive
+
+    def turn(state: tuple) -> tuple:
+        x, left, direction, rest, step, _ = state
+        pushed = operator(direction)
+        curved = dot(direction, pushed)
+        positive = curved > 0.0
+        length = jnp.where(positive, rest / jnp.where(positive, curved, 1.0), (step == 0).astype(rest.dtype))
+        x = added(length, direction, x)
+        left = added(-length, pushed, left)
+        turned = near(left)
+        new = dot(left, turned)
+        direction = added(new / jnp.where(rest > 0, rest, 1.0), direction, turned)
+        return x, left, direction, new, step + 1, positive
+
+    start = jax.tree.map(jnp.zeros_like, right), right, first, size, jnp.zeros((), int), jnp.ones((), bool)
+    found, _, _, rest, _, _ = jax.lax.while_loop(onward, turn, start)
+    return Solved(found, jnp.sqrt(rest / jnp.maximum(size, jnp.finfo(size.dtype).tiny)))
+
+
+def solve_rows(
+    operator: Callable[[Array], Array], rows: Array, tolerance: Array | float, most: int
+) -> tuple[Array, Array]:
+    """Solutions for several right sides, one after the other.
+
+    Args:
+        operator: A positive definite matrix with a diagonal near one.
+        rows: Right sides [row unknown].
+        tolerance: As in `solve`.
+        most: Most products a row.
+
+    Returns:
+        Solutions [row unknown] and the shares of the right sides that are left [row].
+    """
+    found, share = jax.lax.map(lambda row: solve(operator, row, tolerance=tolerance, most=most), rows)
+    return found, share
 
 
 def minimise_model(

@@ -1,4 +1,4 @@
-r"""Symmetric matrices that are known by their products alone: eigenpairs, inverse, root, diagonal of the inverse.
+r"""Symmetric matrices that are known by their products alone: eigenpairs, root, diagonal of the inverse.
 
 Lanczos' recurrence turns products with A into a small tridiagonal matrix T and orthonormal vectors Q,
 
@@ -149,49 +149,6 @@ def eigenpairs(
     left = values[order[count]] if len(values) > count else jnp.asarray(jnp.nan, values.dtype)
     residuals = run.beside[-1] * jnp.abs(vectors[-1])
     return Eigenpairs(values[chosen], run.basis.T @ vectors[:, chosen], residuals[chosen], left)
-
-
-def solve(product: Product, rows: Array, tolerance: float | Array, iterations: int) -> tuple[Array, Array]:
-    """Solutions of A x = b for several right-hand sides, one after the other, by conjugate gradients.
-
-    Args:
-        product: A positive definite matrix with a diagonal near one.
-        rows: Right-hand sides [row unknown].
-        tolerance: Residual at which a solution is taken, as a share of |b|.
-        iterations: Most products a row.
-
-    Returns:
-        Solutions [row unknown] and the share of |b| that their residuals are left with [row].
-    """
-
-    def one(row: Array) -> tuple[Array, Array]:
-        size = row @ row
-
-        def onward(state: _Descent) -> Array:
-            return (state.square > tolerance**2 * size) & (state.number < iterations)
-
-        def step(state: _Descent) -> _Descent:
-            turned = product(state.direction)
-            length = state.square / (state.direction @ turned)
-            rest = state.rest - length * turned
-            square = rest @ rest
-            direction = rest + square / state.square * state.direction
-            return _Descent(state.found + length * state.direction, rest, direction, square, state.number + 1)
-
-        end = jax.lax.while_loop(onward, step, _Descent(jnp.zeros_like(row), row, row, size, jnp.zeros((), int)))
-        return end.found, jnp.sqrt(end.square / jnp.maximum(size, jnp.finfo(row.dtype).tiny))
-
-    return jax.lax.map(one, rows)
-
-
-class _Descent(NamedTuple):
-    """Where conjugate gradients stand: the solution, what is left of the right-hand side, its square."""
-
-    found: Array
-    rest: Array
-    direction: Array
-    square: Array
-    number: Array
 
 
 class Root(NamedTuple):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -81,6 +82,25 @@ def chain_devices(problem: Problem, chains: int) -> int:
     own = max(statement.devices_of(group.forward) for group in groups(problem))
     devices = _divisor(chains, len(jax.devices())) if own == 1 else 1
     return devices if devices == 1 or _nests(problem, devices) else 1
+
+
+def unbound(tree: Any) -> Any:
+    """Arrays that are tied to one device of several, let loose: chains take them to devices of their own.
+
+    What a compiled program of one device returned, simulated counts for one, is tied to it.
+
+    >>> tied = jax.device_put(jnp.ones(2), jax.devices()[0])
+    >>> tied.committed, unbound(tied).committed or len(jax.devices()) == 1
+    (True, False)
+    """
+    if len(jax.devices()) == 1:
+        return tree
+
+    def one(leaf: Any) -> Any:
+        tied = isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.committed
+        return jnp.asarray(np.asarray(leaf)) if tied and len(leaf.sharding.device_set) == 1 else leaf
+
+    return jax.tree.map(one, tree)
 
 
 def _divisor(chains: int, devices: int) -> int:

@@ -28,6 +28,7 @@ import numpy as np
 from stemjax.core.errors import InputError
 from stemjax.core.typing import Array, PRNGKeyArray, real_dtype
 from stemjax.inference.gaussian import LowRank
+from stemjax.inference.linear.conjugate_gradients import solve_rows
 from stemjax.inference.linear.lanczos import (
     Eigenpairs,
     InverseDiagonal,
@@ -35,7 +36,6 @@ from stemjax.inference.linear.lanczos import (
     eigenpairs,
     far_from_bulk,
     inverse_diagonal,
-    solve,
 )
 from stemjax.inference.problem import Problem, Unconstrained
 from stemjax.inference.solvers.mode import CLIMBS, Curvature, descend, finite, trade
@@ -170,7 +170,7 @@ def _newton(
     """The scale, and H⁻¹ g [unknown]."""
     scale = _scale(problem, z, key, curvature)
     product = _scaled(problem, z, scale, curvature)
-    step, _ = solve(product, (scale * slope)[None], tolerance, ITERATIONS)
+    step, _ = solve_rows(product, (scale * slope)[None], tolerance, ITERATIONS)
     return scale, scale * step[0]
 
 
@@ -181,7 +181,7 @@ def _wide(
     small, big = small_and_big(layout(problem))
     product = _scaled(problem, z, scale, curvature)
     ones = jnp.zeros((len(small), scale.size), scale.dtype).at[np.arange(len(small)), small].set(1.0)
-    columns, residual = solve(product, ones, _tolerance(), ITERATIONS) if len(small) else (ones, jnp.zeros(1))
+    columns, residual = solve_rows(product, ones, _tolerance(), ITERATIONS) if len(small) else (ones, jnp.zeros(1))
 
     def among_big(vector: Array) -> Array:
         return product(jnp.zeros_like(scale).at[big].set(vector))[big]
@@ -196,7 +196,7 @@ def _wide(
 def solved_deviations(problem: Problem, z: Unconstrained, scale: Array, rows: Array, curvature: Curvature) -> Array:
     """Standard deviations of linear functions of the unknowns, from their gradients [function unknown]."""
     scaled = scale[None] * rows
-    found, _ = solve(_scaled(problem, z, scale, curvature), scaled, _tolerance(), ITERATIONS)
+    found, _ = solve_rows(_scaled(problem, z, scale, curvature), scaled, _tolerance(), ITERATIONS)
     return jnp.sqrt(jnp.sum(scaled * found, axis=1))
 
 

@@ -20,7 +20,7 @@ from stemjax.inference.derived import Derived, derive_draws
 from stemjax.inference.entry import ready
 from stemjax.inference.faults import fault
 from stemjax.inference.gaussian import Gaussian
-from stemjax.inference.posteriors.chains import Nuts, Trace, advance, begin, chain_devices, placed, started
+from stemjax.inference.posteriors.chains import Nuts, Trace, advance, begin, chain_devices, placed, started, unbound
 from stemjax.inference.posteriors.convergence import Convergence, convergence, sentence
 from stemjax.inference.problem import Problem, Unconstrained
 from stemjax.inference.result import Named, Result
@@ -86,7 +86,7 @@ def sample(
     Source: Hoffman & Gelman, J. Mach. Learn. Res. 15 (2014) 1593.
     """
     _check(chains, draws, warmup)
-    problem, nuts = ready(problem, search=at is None), nuts or Nuts()
+    problem, nuts = ready(unbound(problem), search=at is None), nuts or Nuts()
     frame = _frame(problem, at)
     devices = chain_devices(problem, chains)
     first, rest = jax.random.split(jax.random.key(seed))

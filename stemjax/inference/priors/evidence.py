@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from stemjax.core.typing import Array, PRNGKeyArray
 from stemjax.inference import problem as statement
 from stemjax.inference.curvature import Operator, fisher, matrix
-from stemjax.inference.linear.conjugate_gradients import dot
+from stemjax.inference.linear.conjugate_gradients import dot, solve
 from stemjax.inference.priors.most_probable import (
     alone,
     by_leaf,
@@ -28,7 +28,6 @@ from stemjax.inference.priors.most_probable import (
     of_priors,
     posterior,
     signs_of,
-    solve,
     steepness,
 )
 from stemjax.inference.priors.parts import parts, sole
@@ -126,7 +125,7 @@ def _tracer(
             signs = signs_of(key, z)
             signs = signs if path is None else alone(signs, sorted(z).index(path))
             pushed = part({p: signs[p] / steep[p] for p in signs})
-            return dot({p: signs[p] * steep[p] for p in signs}, solve(whole, pushed, near=near))
+            return dot({p: signs[p] * steep[p] for p in signs}, solve(whole, pushed, near=near).found)
 
         return jnp.mean(jax.lax.map(one, keys))
 

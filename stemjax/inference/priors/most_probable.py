@@ -13,14 +13,14 @@ from stemjax.core.paths import replace
 from stemjax.core.typing import Array, PRNGKeyArray
 from stemjax.inference import problem as statement
 from stemjax.inference.curvature import Operator, fisher
-from stemjax.inference.linear.conjugate_gradients import added, dot
+from stemjax.inference.linear.conjugate_gradients import added, dot, solve
 from stemjax.inference.priors.images import ROUNDING, rounded
 from stemjax.inference.priors.parts import factors, parts
 from stemjax.inference.problem import Problem, Unconstrained
 from stemjax.inference.ties import follow
 
-NEWTON_STEPS, SOLVE_STEPS = 60, 300
-"""Most steps of the search for the most probable leaves, and of a linear solve."""
+NEWTON_STEPS = 60
+"""Most steps of the search for the most probable leaves."""
 
 
 @jax.jit
@@ -45,7 +45,7 @@ def most_probable(problem: Problem, z: Unconstrained, key: PRNGKeyArray) -> tupl
     def newton(state: _State) -> _State:
         value, slope = jax.value_and_grad(lambda z: statement.objective(problem, z))(state.z)
         whole, near = posterior(problem, state.z, touching, key, bending(problem, state.z))
-        move = solve(whole, jax.tree.map(jnp.negative, slope), near=near, tolerance=1e-2)
+        move = solve(whole, jax.tree.map(jnp.negative, slope), near=near, tolerance=1e-2).found
         gain = -dot(slope, move)
         share = _backtrack(problem, state.z, value, move, gain)
         return _State(added(share, move, state.z), state.step + 1, (share == 0.0) | (gain < 1e-4))
@@ -53,41 +53,6 @@ def most_probable(problem: Problem, z: Unconstrained, key: PRNGKeyArray) -> tupl
     start = _State(_freed(problem, z), jnp.zeros((), int), jnp.zeros((), bool))
     end = jax.lax.while_loop(onward, newton, start).z
     return end, -2.0 * statement.likelihood(problem, statement.insert(problem, end))
-
-
-def solve(
-    operator: Operator, right: Unconstrained, *, near: Operator = lambda x: x, tolerance: float = 1e-4
-) -> Unconstrained:
-    """The solution of a symmetric system by conjugate gradients; stops where the matrix is not positive.
-
-    Args:
-        operator: The matrix.
-        right: The right side.
-        near: Something like the inverse of the matrix, positive.
-        tolerance: The residual that is left, as a share of the right side, both measured by `near`.
-    """
-    first = near(right)
-    size = dot(right, first)
-
-    def onward(state: tuple) -> Array:
-        _, _, _, rest, step, positive = state
-        return (rest > tolerance**2 * size) & (step < SOLVE_STEPS) & positive
-
-    def turn(state: tuple) -> tuple:
-        x, left, direction, rest, step, _ = state
-        pushed = operator(direction)
-        curved = dot(direction, pushed)
-        positive = curved > 0.0
-        length = jnp.where(positive, rest / jnp.where(positive, curved, 1.0), (step == 0).astype(rest.dtype))
-        x = added(length, direction, x)
-        left = added(-length, pushed, left)
-        turned = near(left)
-        new = dot(left, turned)
-        direction = added(new / jnp.where(rest > 0, rest, 1.0), direction, turned)
-        return x, left, direction, new, step + 1, positive
-
-    start = jax.tree.map(jnp.zeros_like, right), right, first, size, jnp.zeros((), int), jnp.ones((), bool)
-    return jax.lax.while_loop(onward, turn, start)[0]
 
 
 class _State(NamedTuple):

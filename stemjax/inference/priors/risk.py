@@ -21,8 +21,8 @@ from stemjax.core.typing import Array, PRNGKeyArray
 from stemjax.inference import problem as statement
 from stemjax.inference.batches import deal, every_record, lane_count
 from stemjax.inference.data_sets import Group, expected, groups, masked, noise_of, part_of
-from stemjax.inference.linear.conjugate_gradients import dot
-from stemjax.inference.priors.most_probable import bending, exact, posterior, solve
+from stemjax.inference.linear.conjugate_gradients import dot, solve
+from stemjax.inference.priors.most_probable import bending, exact, posterior
 from stemjax.inference.problem import Problem, Unconstrained
 
 Sets = list[dict[str, Array]]
@@ -84,7 +84,7 @@ def risk(problem: Problem, z: Unconstrained, by: Yardstick, keys: PRNGKeyArray) 
 
     def taken(key: PRNGKeyArray) -> Array:
         noise = jax.tree.map(lambda s, k: s * jax.random.rademacher(k, s.shape, s.dtype), by.spread, _split(key, by))
-        moved = push(solve(whole, _pulled(problem, z, jax.tree.map(jnp.multiply, told, noise)), near=near))
+        moved = push(solve(whole, _pulled(problem, z, jax.tree.map(jnp.multiply, told, noise)), near=near).found)
         return _sum(jax.tree.map(lambda w, n, m: w * n * m, by.weight, noise, moved))
 
     missed = jax.tree.map(lambda w, y, m: w * (y - m) ** 2, by.weight, by.data, values)

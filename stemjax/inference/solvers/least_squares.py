@@ -90,6 +90,9 @@ def least_squares(
 ) -> Result:
     """The most probable leaves by Levenberg-Marquardt.
 
+    Damping is a share of the curvature, so a leaf that the data do not see at the first guess and that has no prior
+    may be flung away: the aberrations under an object that is still blank. Give it a prior.
+
     Args:
         problem: The problem.
         iterations: Steps at most.

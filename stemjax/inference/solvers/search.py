@@ -22,6 +22,7 @@ from stemjax.inference import problem as statement
 from stemjax.inference.faults import fault
 from stemjax.inference.gaussian import Gaussian
 from stemjax.inference.outcome import at_point
+from stemjax.inference.posteriors.chains import unbound
 from stemjax.inference.problem import Problem, Unconstrained
 from stemjax.inference.result import Result
 from stemjax.inference.solvers.descent import descend, descent_frame
@@ -96,6 +97,7 @@ def search(
     Raises:
         InputError: There is nothing to try, or no start has a finite density.
     """
+    problem = unbound(problem)
     bare, tried = problem.replace(wells=()), trial_values(problem, starts, seed) if trials is None else dict(trials)
     begun = _starts(bare, tried)
     frame = descent_frame(bare, statement.start(bare))

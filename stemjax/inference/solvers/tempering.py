@@ -26,7 +26,7 @@ from stemjax.inference import problem as statement
 from stemjax.inference.curvature import matrix, posterior_curvature, prior_curvature
 from stemjax.inference.faults import fault
 from stemjax.inference.gaussian import Gaussian, dense_gaussian
-from stemjax.inference.posteriors.chains import chain_devices, side_by_side
+from stemjax.inference.posteriors.chains import chain_devices, side_by_side, unbound
 from stemjax.inference.problem import Problem, Unconstrained
 from stemjax.inference.result import Result
 from stemjax.inference.solvers.descent import DENSE, descend, descent_frame
@@ -84,6 +84,7 @@ def anneal(
         raise InputError(
             f"tempering {shape.size} unknowns is out of reach (200 at most); search some leaves by `trials`"
         )
+    problem = unbound(problem)
     bare, (first, rest) = problem.replace(wells=()), jax.random.split(jax.random.key(seed))
     begun = _begun(problem, models + models % 2, first)
     cooled, more = _cooled(problem, begun, moves, rest)
