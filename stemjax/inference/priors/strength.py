@@ -9,9 +9,11 @@ Neural Comput. 4 (1992) 415:
 
 with γ the directions that the data fix. The evidence alone, without the −1, often has its maximum at a scale of zero
 where deviations are lost in the noise, and error bars come out too small. It serves where the other has no maximum: for
-fewer than three deviations, and where several priors share a leaf. Rounded densities (`TotalVariation`, `Sparse`) are made for their most
-probable image and not for draws, so evidence misleads there; they get the scale whose most probable leaves would meet
-new data best, by an estimate without bias (`stemjax.inference.priors.risk`).
+fewer than three deviations, and where several priors share a leaf.
+
+Rounded densities (`TotalVariation`, `Sparse`) are made for their most probable image and not for draws, so evidence
+misleads there; they get the scale whose most probable leaves would meet new data best, by an estimate without bias
+(`stemjax.inference.priors.risk`).
 
 `by_discrepancy` is the older rule that asks for the deviance which noise alone would give.
 """
