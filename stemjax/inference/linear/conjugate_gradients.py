@@ -52,10 +52,15 @@ def added(factor: Array, direction: Vector, to: Vector) -> Vector:
 
 
 class Solved(NamedTuple):
-    """The solution of a system, and the residual that is left as a share of the right side."""
+    """The solution of a system, and the residual that is left as a share of the right side.
+
+    Where the matrix was not positive, `positive` is false and `direction` is along which it was not.
+    """
 
     found: Vector
     share: Array
+    positive: Array
+    direction: Vector
 
 
 def solve(
@@ -96,12 +101,13 @@ def solve(
         left = added(-length, pushed, left)
         turned = near(left)
         new = dot(left, turned)
-        direction = added(new / jnp.where(rest > 0, rest, 1.0), direction, turned)
+        onwards = added(new / jnp.where(rest > 0, rest, 1.0), direction, turned)
+        direction = jax.tree.map(lambda new, old: jnp.where(positive, new, old), onwards, direction)
         return x, left, direction, new, step + 1, positive
 
     start = jax.tree.map(jnp.zeros_like, right), right, first, size, jnp.zeros((), int), jnp.ones((), bool)
-    found, _, _, rest, _, _ = jax.lax.while_loop(onward, turn, start)
-    return Solved(found, jnp.sqrt(rest / jnp.maximum(size, jnp.finfo(size.dtype).tiny)))
+    found, _, direction, rest, _, positive = jax.lax.while_loop(onward, turn, start)
+    return Solved(found, jnp.sqrt(rest / jnp.maximum(size, jnp.finfo(size.dtype).tiny)), positive, direction)
 
 
 def solve_rows(
@@ -116,10 +122,12 @@ def solve_rows(
         most: Most products a row.
 
     Returns:
-        Solutions [row unknown] and the shares of the right sides that are left [row].
+        Solutions [row unknown] and the shares of the right sides that are left [row]. Where the matrix is singular the
+        solution is endless along the direction that nothing holds.
     """
-    found, share = jax.lax.map(lambda row: solve(operator, row, tolerance=tolerance, most=most), rows)
-    return found, share
+    found = jax.lax.map(lambda row: solve(operator, row, tolerance=tolerance, most=most), rows)
+    endless = jnp.finfo(rows.dtype).max ** 0.25 * found.direction
+    return jnp.where(found.positive[:, None], found.found, endless), found.share
 
 
 def minimise_model(

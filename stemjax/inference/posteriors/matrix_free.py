@@ -28,7 +28,7 @@ import numpy as np
 from stemjax.core.errors import InputError
 from stemjax.core.typing import Array, PRNGKeyArray, real_dtype
 from stemjax.inference.gaussian import LowRank
-from stemjax.inference.linear.conjugate_gradients import solve_rows
+from stemjax.inference.linear.conjugate_gradients import solve, solve_rows
 from stemjax.inference.linear.lanczos import (
     Eigenpairs,
     InverseDiagonal,
@@ -170,8 +170,8 @@ def _newton(
     """The scale, and H⁻¹ g [unknown]."""
     scale = _scale(problem, z, key, curvature)
     product = _scaled(problem, z, scale, curvature)
-    step, _ = solve_rows(product, (scale * slope)[None], tolerance, ITERATIONS)
-    return scale, scale * step[0]
+    # Where the curvature is not positive, the way so far goes downhill.
+    return scale, scale * solve(product, scale * slope, tolerance=tolerance, most=ITERATIONS).found
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5))
