@@ -7,7 +7,7 @@ from pathlib import Path
 os.environ.setdefault("STEMJAX_TYPECHECK", "1")
 # XLA prints a page for every program from the cache on processors with AVX-512 (stemjax.core.setup.hush).
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Two thirds of the time of a test goes into compilation; code that is not polished is ready a fifth earlier.
+# Most of the time of a test goes into compilation; code that is not polished is ready earlier.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import hypothesis

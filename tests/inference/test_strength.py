@@ -354,6 +354,19 @@ def test_misfit_that_no_prior_mends_is_told():
         by_discrepancy(one)
 
 
+def test_scale_of_deviations_that_the_data_see_once_has_no_end():
+    problem = sj.make_problem(
+        {"leaf": jnp.zeros(5)},
+        Counts(np.array([3.0])),
+        forward=lambda model, index=None: jnp.mean(model["leaf"])[None],
+        noise=NOISE,
+        free=["leaf"],
+        priors={"leaf": Ridge()},
+    )
+    with pytest.raises(sj.InputError, match="see too little of 'leaf' to choose the scale"):
+        settle(problem)
+
+
 def test_broken_data_are_named():
     problem = denoising(walk_data(0), RandomWalk(times=jnp.asarray(TIMES)))
     broken = problem.replace(measurement=Counts(np.full((50, 2), np.nan), np.ones((50, 2))))

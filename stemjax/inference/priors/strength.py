@@ -137,7 +137,10 @@ class Search:
         if not np.isfinite(told):
             raise InputError(fault(self.problem, self.z))
         if not told > 0.0:
-            raise InputError(_unseen(self.known[name].path))
+            raise InputError(
+                f"the data do not see '{self.known[name].path}' at its first guess, so they cannot choose the scale of "
+                "its prior; move the guess or give a scale"
+            )
         return float(np.sqrt(rough / told))
 
     @property
@@ -162,11 +165,13 @@ def _fixed_point(search: Search, names: tuple[str, ...], rounds: int, tolerance:
         change = 0.0
         for name in names:
             energy, rank, fixed = map(float, found[name])
-            known, many = rank - fixed, rank > FEWEST - 0.5 and sole(search.problem, search.known[name].path)
+            known, many = rank - fixed, rank >= FEWEST and sole(search.problem, search.known[name].path)
             if not many and known < FAINT:
                 continue
             if search.scales[name] > WIDE * search.first[name] and known < 1.0 + FAINT:
-                raise InputError(_unseen(search.known[name].path))
+                raise InputError(
+                    f"the data see too little of '{search.known[name].path}' to choose the scale of its prior; give a scale"
+                )
             share = (energy + many) / max(known, 1e-9)
             here, off = np.log(search.scales[name]), 0.5 * np.log(np.clip(share, np.exp(-4.0), np.exp(4.0)))
             move = _secant(here, off, last.get(name))
@@ -235,13 +240,6 @@ def check_open(problem: Problem, names: Iterable[str]) -> None:
                     f"the prior {type(factor).__name__} of '{path}' has no scale and no `deviations` to find it by; "
                     "give a scale"
                 )
-
-
-def _unseen(path: str) -> str:
-    return (
-        f"the data do not see '{path}' at its first guess, so they cannot choose the scale of its prior; move "
-        "the guess or give a scale"
-    )
 
 
 def _words(prior: Any, unit: str) -> str:
