@@ -51,6 +51,11 @@ def added(factor: Array, direction: Vector, to: Vector) -> Vector:
     return jax.tree.map(lambda d, t: t + factor.astype(t.dtype) * d, direction, to)
 
 
+def kept(good: Array, new: Vector, old: Vector) -> Vector:
+    """A tree if it is good, else the old one."""
+    return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
+
+
 class Solved(NamedTuple):
     """The solution of a system, and the residual that is left as a share of the right side.
 
@@ -97,13 +102,15 @@ def solve(
         curved = dot(direction, pushed)
         positive = curved > 0.0
         length = jnp.where(positive, rest / jnp.where(positive, curved, 1.0), (step == 0).astype(rest.dtype))
-        x = added(length, direction, x)
-        left = added(-length, pushed, left)
-        turned = near(left)
-        new = dot(left, turned)
+        further, less = added(length, direction, x), added(-length, pushed, left)
+        turned = near(less)
+        new = dot(less, turned)
         onwards = added(new / jnp.where(rest > 0, rest, 1.0), direction, turned)
-        direction = jax.tree.map(lambda new, old: jnp.where(positive, new, old), onwards, direction)
-        return x, left, direction, new, step + 1, positive
+        # A right side that is all rounding leads nowhere, and may do so without end: the last sound place is kept.
+        sound = jnp.isfinite(new)
+        x, left = kept(sound, further, x), kept(sound, less, left)
+        direction = kept(positive & sound, onwards, direction)
+        return x, left, direction, jnp.where(sound, new, rest), step + 1, positive & sound
 
     start = jax.tree.map(jnp.zeros_like, right), right, first, size, jnp.zeros((), int), jnp.ones((), bool)
     found, _, direction, rest, _, positive = jax.lax.while_loop(onward, turn, start)

@@ -50,7 +50,7 @@ FEWEST = 3
 FAINT = 0.1
 """Directions fixed by the data below which they do not see deviations at all."""
 
-WIDE = 1e4
+WIDE = 10.0
 """Times its first value, from which on a scale that still grows has no end."""
 
 
@@ -169,9 +169,8 @@ def _fixed_point(search: Search, names: tuple[str, ...], rounds: int, tolerance:
             if not many and known < FAINT:
                 continue
             if search.scales[name] > WIDE * search.first[name] and known < 1.0 + FAINT:
-                raise InputError(
-                    f"the data see too little of '{search.known[name].path}' to choose the scale of its prior; give a scale"
-                )
+                path = search.known[name].path
+                raise InputError(f"the data see too little of '{path}' to choose the scale of its prior; give a scale")
             share = (energy + many) / max(known, 1e-9)
             here, off = np.log(search.scales[name]), 0.5 * np.log(np.clip(share, np.exp(-4.0), np.exp(4.0)))
             move = _secant(here, off, last.get(name))
