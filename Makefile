@@ -19,7 +19,7 @@ test: $(READY) ## all tests but the slow ones
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: $(READY) ## the long physics studies
-	$(BIN)/python -m pytest -m slow
+	XLA_FLAGS= $(BIN)/python -m pytest -m slow
 
 lint: $(READY) ## style, types, floors
 	$(BIN)/ruff check .

@@ -95,9 +95,9 @@ def test_names_of_data_sets_and_residuals():
     assert "new.slope" not in nested.free
 
 
-def specimen_and_probe():
-    grid = sj.make_grid(24, 0.4)
-    y, x = np.mgrid[:24, :24] * 0.4
+def specimen_and_probe(pixels=24):
+    grid = sj.make_grid(pixels, 0.4)
+    y, x = np.mgrid[:pixels, :pixels] * 0.4
     atoms = 0.6 * np.exp(-((y % 3.2 - 1.6) ** 2 + (x % 3.2 - 1.6) ** 2) / 0.6)
     specimen = sj.make_object(grid, phase=atoms[None], periodic=True)
     return specimen, sj.make_probe(grid, energy=80e3, semiangle=21.4)
@@ -126,8 +126,8 @@ def test_patterns_and_images_of_one_scan_are_one_problem():
 
 def focal_series(key):
     """Two scans of one unknown object at two foci, 100 Å apart, the second of them longer: a joint problem."""
-    specimen, probe = specimen_and_probe()
-    scan = sj.make_raster((6, 6), 1.6)
+    specimen, probe = specimen_and_probe(16)
+    scan = sj.make_raster((5, 5), 1.28)
     problems, keys = {}, jax.random.split(key, 2)
     for name, C10, dose, k in (("near", -20.0, 2e4, keys[0]), ("far", 80.0, 4e4, keys[1])):
         lens = probe.replace(aberrations=sj.make_aberrations(C10=C10))

@@ -11,7 +11,7 @@ from stemjax.inference.trust.coverage import LEVELS
 
 ROOT = Path(__file__).resolve().parents[2]
 
-QUICK = {"columns": 40, "drift": 30, "aberrations": 20, "ptychography": 20}
+QUICK = {"columns": 25, "drift": 20, "aberrations": 12, "ptychography": 12}
 """Truths in a quick run. The chance of a false alarm is one in a hundred however few; that of seeing a fault is not:
 so few truths show gross faults only, such as error bars of half their size. The slow form and the recorded tables see
 five parts in a hundred."""

@@ -103,8 +103,8 @@ def thin():
     return truth, recorded(truth)
 
 
-OFTEN = ("flipped y", "quarter turn")
-"""Flips of the quick form: one that mirrors, one that turns."""
+OFTEN = ("other diagonal",)
+"""Flips of the quick form: this one mirrors and turns."""
 
 EVERY = [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in FLIPS]
 
@@ -194,6 +194,7 @@ def test_free_positions_beat_the_raster():
     assert abs(float(found.value.probe.aberrations.C10) - 90.0) < 2.0
 
 
+@pytest.mark.slow
 def test_second_mode_explains_a_finite_source(thin):
     truth, _ = thin
     blurred = 0.0
@@ -334,7 +335,7 @@ def test_dark_field_decides_the_sign_where_skewness_misleads():
         assert "scattered electrons follow" in evidence
 
 
-@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("turned", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_known_defocus_is_kept_and_decides_the_half_turn(thin, turned):
     _, counts = thin
     flipped = np.ascontiguousarray(counts[:, :, ::-1, ::-1]) if turned else counts

@@ -112,10 +112,16 @@ def _nests(problem: Problem, devices: int) -> bool:
     """Whether the density can be traced inside a loop over devices; a model that lays out its own devices cannot."""
     z = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (devices, *leaf.shape)), statement.start(problem))
     try:
-        jax.eval_shape(side_by_side(statement.log_density, devices), problem, z)
+        _densities.eval_shape(problem, z, devices)
     except (ValueError, NotImplementedError):
         return False
     return True
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _densities(problem: Problem, z: Unconstrained, devices: int) -> Array:
+    """Log-density of one place a device: under jit, so that problems of the same shapes are traced once."""
+    return side_by_side(statement.log_density, devices)(problem, z)
 
 
 @functools.partial(jax.jit, static_argnames=("warmup", "draws", "nuts", "devices"))
