@@ -10,10 +10,11 @@ os.environ.setdefault("STEMJAX_TYPECHECK", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Most of the time of a test goes into compilation; code that is not polished, for narrow vectors and by the older of
 # XLA's two ways to fuse loops, is ready in half the time. `make test-slow` lets XLA do its best: there it pays.
-QUICK_TO_COMPILE = ["--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"]
-if platform.machine() in ("x86_64", "AMD64"):
-    QUICK_TO_COMPILE.append("--xla_cpu_max_isa=SSE4_2")
-os.environ.setdefault("XLA_FLAGS", " ".join(QUICK_TO_COMPILE))
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    + " --xla_cpu_max_isa=SSE4_2" * (platform.machine() in ("x86_64", "AMD64")),
+)
 
 import hypothesis
 import jax

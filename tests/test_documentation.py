@@ -53,7 +53,7 @@ def run(program: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-LONG = {"docs/spectra.md", "docs/forward.md", "docs/developer/principles.md"}
+LONG = {"docs/spectra.md", "docs/forward.md", "docs/developer/principles.md", "docs/explanation/inference.md"}
 """Pages whose programs take half a minute; what they show has quick tests elsewhere."""
 
 

@@ -275,8 +275,8 @@ def test_the_disk_of_a_coarse_detector_is_not_hot():
     ("overrides", "key"),
     [
         (["object.slices=10000000", "object.thickness=10 nm"], "object.slices"),
-        (["object.padding=1e9"], "object.padding"),
-        (["probe.modes=100000000"], "probe.modes"),
+        pytest.param(["object.padding=1e9"], "object.padding", marks=pytest.mark.slow),
+        pytest.param(["probe.modes=100000000"], "probe.modes", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_that_is_larger_than_the_memory_is_refused_with_what_fits(work, overrides, key):

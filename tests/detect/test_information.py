@@ -20,7 +20,7 @@ CAMERAS = {
     "full": {"gain": 3.0, "dark": 40.0, "readout": 4.5, "saturation": 75.0},
     "analogue": {"gain": 4.0, "dark": 20.0, "readout": 3.0, "integer": False},
 }
-SLOW = {"sharp", "analogue"}
+SLOW = {"sharp", "counts of one electron", "analogue"}
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CAMERAS]
 MEANS = np.array([1e-3, 0.1, 0.7, 3.3, 9.0, 14.0, 27.0])
 

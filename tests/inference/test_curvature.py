@@ -41,7 +41,7 @@ def by_hand(problem, weight):
     return J.T @ (np.asarray(weight(np.asarray(expected(shape.ravel(z))))).reshape(-1, 1) * J)
 
 
-@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("execution", [*EXECUTIONS[:2], pytest.param(EXECUTIONS[2], marks=pytest.mark.slow)])
 def test_operator_of_patterns_is_the_jacobian_s_product(execution):
     problem = scan_problem(execution)
     found, expected = fisher_matrix(problem, statement.start(problem)), by_hand(problem, lambda m: 1 / (m + 1e-3))

@@ -403,6 +403,7 @@ def fits_to_noise(number, seed=0):
     return np.array(squares), np.array(scores), np.array(held)
 
 
+@pytest.mark.slow
 def test_error_bars_of_columns_are_true():
     squares, scores, held = fits_to_noise(50)
     # 50 independent squares of 8 standard normal numbers each (positions, heights, width, background).

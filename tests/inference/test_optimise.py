@@ -50,7 +50,9 @@ def full_optimum(problem):
     return {a: float(v) for a, v in z.items()}
 
 
-@pytest.mark.parametrize("transform", [optax.scale_by_adam(), optax.scale_by_amsgrad(), optax.scale_by_yogi()])
+@pytest.mark.parametrize(
+    "transform", [optax.scale_by_adam(), pytest.param(optax.scale_by_yogi(), marks=pytest.mark.slow)]
+)
 def test_any_transformation_reaches_the_maximum_likelihood(transform):
     problem = line_problem(slope=3.0, offset=8.0)
     rates = {

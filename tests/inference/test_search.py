@@ -241,6 +241,7 @@ def test_tempering_finds_one_well_in_a_hundred_thousand():
     np.testing.assert_array_equal(again.diagnostics["taken"], result.diagnostics["taken"])
 
 
+@pytest.mark.slow
 def test_tempered_population_is_the_posterior():
     """Before the descent the models are draws of the posterior: here a normal, with a known mean and variance."""
     problem = sj.make_problem(

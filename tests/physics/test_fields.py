@@ -136,7 +136,7 @@ def atoms(slices):
     return make_atomic_specimen(structure, Grid((48, 40), (0.1, 0.1)), slices, phonons=2)
 
 
-@pytest.mark.parametrize("slices", [3, (2.0, 1.0, 3.0)])
+@pytest.mark.parametrize("slices", [3, pytest.param((2.0, 1.0, 3.0), marks=pytest.mark.slow)])
 def test_atoms_turned_over_are_their_slices_turned_over(slices):
     specimen = atoms(slices)
     compare = jax.jit(lambda s: (s.transmission(7e-4), s.configuration(1).transmission(7e-4)))

@@ -173,6 +173,7 @@ def test_affine_distortion_is_found(thin):
     assert reach * np.abs(np.asarray(found.value.scan.affine) - wrong).max() < 0.035
 
 
+@pytest.mark.slow
 def test_free_positions_beat_the_raster():
     random = np.random.default_rng(5)
     truth = scene(positions=lambda p: p + 0.2 * random.standard_normal(p.shape))

@@ -73,7 +73,7 @@ def assert_nothing_is_clipped(figure):
         assert (edge == 1.0).all()
 
 
-@pytest.mark.parametrize("shape", [(20, 100), (60, 120), (100, 20)])
+@pytest.mark.parametrize("shape", [(20, 100), pytest.param((60, 120), marks=pytest.mark.slow), (100, 20)])
 def test_nothing_is_clipped_whatever_the_shape(shape):
     noise = np.random.default_rng(0).uniform(size=(5, *shape))
     assert_nothing_is_clipped(objects.object_image(noise[0], (0.2, 0.2)))
