@@ -43,7 +43,7 @@ def _fit(settings: FitSettings) -> Iterator[str]:
     from stemjax.app.fit.run import described, read_experiment, read_fit
 
     yield from _aligned(list(simulation_table(read_experiment(settings))))
-    yield from described(read_fit(settings).problem)
+    yield from described(read_fit(settings))
 
 
 def simulation_table(settings: SimulationSettings) -> Iterator[tuple[str, str]]:

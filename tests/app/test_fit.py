@@ -169,11 +169,29 @@ def test_other_configurations_are_sent_to_their_command(tmp_path, capsys):
     assert "is no simulation" in capsys.readouterr().err
 
 
-def test_data_of_another_scan_are_refused(tmp_path):
-    (tmp_path / "truth.yaml").write_text(EXPERIMENT.replace("shape: [3, 3]", "shape: [3, 4]"))
+OTHERWISE = [
+    ("shape: [3, 3]", "shape: [3, 4]", "has 3 × 4 positions, the simulation's scan 3 × 3"),
+    ("shape: [3, 3]", "shape: [1, 9]", "has 1 × 9 positions, the simulation's scan 3 × 3"),
+    ("energy: 80 keV", "energy: 60 keV", "the file says energy 60000 eV, the simulation 80000 eV"),
+    ("semiangle: 25", "semiangle: 24", "the file says semi-angle"),
+    ("step: ", "step: 1", "the file says step"),
+    ("per_pattern: ", "per_pattern: 1", "the file says electrons a pattern"),
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs", "message"), OTHERWISE)
+def test_data_that_were_taken_otherwise_are_refused(tmp_path, ours, theirs, message):
+    assert ours in EXPERIMENT
+    (tmp_path / "truth.yaml").write_text(EXPERIMENT.replace(ours, theirs))
     simulate(load_config(tmp_path / "truth.yaml"), tmp_path / "data.h5")
-    with pytest.raises(InputError, match="has 12 positions, the simulation's scan has 9"):
+    with pytest.raises(InputError, match=message):
         read_fit(settings(tmp_path, "data: data.h5\n" + LENS))
+
+
+def test_what_is_free_may_differ_from_the_file(tmp_path):
+    (tmp_path / "truth.yaml").write_text(EXPERIMENT.replace("per_pattern: ", "per_pattern: 1"))
+    simulate(load_config(tmp_path / "truth.yaml"), tmp_path / "data.h5")
+    assert "dose" in read_fit(settings(tmp_path, "data: data.h5\nfree: {dose: flat}\n")).problem.free
 
 
 def test_the_ready_configurations_name_a_ready_experiment():

@@ -64,7 +64,7 @@ def run_fit(settings: FitSettings, folder: Path, reporter: Reporter, *, force: b
         )
     origin = provenance(seed=settings.seed, source=None if settings.data is None else Path(settings.data))
     fit = read_fit(settings)
-    for line in described(fit.problem):
+    for line in described(fit):
         reporter.message(line)
     result = solved(settings, fit, reporter)
     result = replace(result, config=plain_settings(settings), provenance=origin)
@@ -76,8 +76,9 @@ def run_fit(settings: FitSettings, folder: Path, reporter: Reporter, *, force: b
     return result
 
 
-def described(problem: Problem) -> Iterator[str]:
+def described(fit: Fit) -> Iterator[str]:
     """What is found from what, in words."""
+    problem = fit.problem
     yield f"{layout(problem).size} unknowns in {len(problem.free)} leaves: {', '.join(problem.free[:8])}" + (
         ", ..." if len(problem.free) > 8 else ""
     )
@@ -85,7 +86,7 @@ def described(problem: Problem) -> Iterator[str]:
         for data in group.sets.values():
             shape = np.shape(data.counts)
             name = "" if data.name == "data" else f" of '{data.name}'"
-            yield f"data{name}: {shape[0]} records of {int(np.prod(shape[1:]))} values"
+            yield f"data{name}: {shape[0]} records of {int(np.prod(shape[1:]))} values, {fit.source}"
     for well in problem.wells:
         yield f"{well.path} is searched from {well.low:.4g} to {well.high:.4g} for its best minimum"
 
@@ -139,4 +140,4 @@ def bounds_of(settings: FitSettings) -> list[str]:
 
     fit = read_fit(settings)
     problem = fit.problem if fit.truth is None else fit.problem.replace(experiment=fit.truth)
-    return [*described(problem), *str(cramer_rao(problem)).splitlines()]
+    return [*described(replace(fit, problem=problem)), *str(cramer_rao(problem)).splitlines()]

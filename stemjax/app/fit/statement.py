@@ -12,6 +12,7 @@ from stemjax.app.fit.beliefs import changed, prior_of, read_belief
 from stemjax.app.fit.settings import FitSettings
 from stemjax.app.simulation.detectors import MOMENTS, build_camera
 from stemjax.app.simulation.dose import electrons_of_pattern
+from stemjax.app.simulation.files import recording_of
 from stemjax.app.simulation.run import prepare_simulation
 from stemjax.app.simulation.settings import SimulationSettings
 from stemjax.app.simulation.signals import stored_order
@@ -26,7 +27,7 @@ from stemjax.detect.pixelated import cornered
 from stemjax.forward.diffraction import Diffraction
 from stemjax.forward.experiment import Experiment, Measurement
 from stemjax.forward.image import PATTERNS, ScannedImage, Signals
-from stemjax.forward.recording import Dataset
+from stemjax.forward.recording import Dataset, Recording
 from stemjax.inference.problem import Problem, make_problem
 from stemjax.inference.wells import Well
 from stemjax.optics.electron import wavelength
@@ -40,6 +41,8 @@ class Fit:
 
     problem: Problem
     truth: Experiment | None
+    source: str
+    """Where the data come from, in words."""
 
 
 def state_fit(settings: FitSettings, experiment_settings: SimulationSettings, data: Dataset | None) -> Fit:
@@ -59,6 +62,7 @@ def state_fit(settings: FitSettings, experiment_settings: SimulationSettings, da
     guess = guess.replace(detectors={n: d for n, d in guess.detectors.items() if n in names})
     noise = {n: None if n == PATTERNS and guess.camera is not None else Poisson() for n in names}
     if data is not None:
+        _check_conditions(settings, experiment_settings, data.recording, guess, names)
         truth, measured = None, _read(data, names, guess)
     else:
         truth = _truth(settings, guess)
@@ -74,7 +78,15 @@ def state_fit(settings: FitSettings, experiment_settings: SimulationSettings, da
         priors={path: prior for path, prior in beliefs.items() if prior is not None},
         wells=_wells(beliefs, guess),
     )
-    return Fit(problem, truth)
+    return Fit(problem, truth, _source(settings))
+
+
+def _source(settings: FitSettings) -> str:
+    if settings.data is not None:
+        return f"from {settings.data}"
+    return (
+        "simulated with truth" if settings.truth else "simulated from the first guess itself: no data, no truth given"
+    )
 
 
 def _experiment(settings: FitSettings, choice: SimulationSettings) -> tuple[Experiment, Signals]:
@@ -148,20 +160,65 @@ def _simulated(truth: Experiment, forward: Any, noise: dict[str, Any], seed: int
     return found
 
 
+def _check_conditions(
+    settings: FitSettings, choice: SimulationSettings, found: Recording, guess: Experiment, names: list[str]
+) -> None:
+    """Refuse a recording that was taken otherwise than the simulation describes; what is free may differ."""
+    free, conditions = set(_free(settings, guess)), found.conditions
+    ours = recording_of(guess, choice, None, None, stored_order(guess.scan)[0])
+    told = [
+        ("energy", "probe.energy", "eV", found.energy, ours.energy),
+        ("semi-angle", "probe.semiangle", "mrad", found.semiangle, ours.semiangle),
+        ("step", None, "Å", found.scan_step, ours.scan_step),
+        ("electrons a pattern", "dose", "electron", conditions.dose, ours.conditions.dose),
+        ("electrons a count", "camera.gain", "electron", found.electrons_per_count, ours.electrons_per_count),
+    ]
+    if PATTERNS in names:
+        told.append(("detector pixel", None, "mrad", found.detector_sampling, ours.detector_sampling))
+    for name, path, unit, theirs, expected in told:
+        if theirs is None or expected is None or path in free:
+            continue
+        if not np.allclose(theirs, expected, rtol=1e-3, atol=0.0):
+            raise InputError(
+                f"data: the file says {name} {_in_words(theirs)} {unit}, the simulation {_in_words(expected)} {unit}; "
+                "use the configuration that describes these data"
+            )
+
+
+def _in_words(value: Any) -> str:
+    return " × ".join(f"{v:.6g}" for v in np.ravel(value))
+
+
 def _read(data: Dataset, names: list[str], guess: Experiment) -> dict[str, Measurement]:
     """The recorded signals in the order of the scan."""
     order, shape = stored_order(guess.scan)
     found = {}
     for name in names:
         stored = _stored(data, name)
-        if stored.shape[0] != len(order):
+        rows = _rows(data, name)
+        if stored.shape[0] != len(order) or rows != (len(order) // shape[-1], shape[-1]):
             raise InputError(
-                f"data: '{name}' has {stored.shape[0]} positions, the simulation's scan has {len(order)} ({shape}); "
+                f"data: '{name}' has {_in_words(rows)} positions, the simulation's scan {_in_words(shape)}; "
                 "use the configuration that describes these data"
             )
         counts = np.empty_like(stored)
         counts[order] = stored
         found[name] = Measurement(counts)
+    return found
+
+
+def _rows(data: Dataset, name: str) -> tuple[int, int]:
+    """Rows (those of all frames) and columns that a signal was stored as."""
+    if name == PATTERNS:
+        return data.recording.scan_shape
+    shape = np.shape(data.images[_channels(data, name)[0]].values)
+    return int(np.prod(shape[:-1])), shape[-1]
+
+
+def _channels(data: Dataset, name: str) -> list[str]:
+    found = [key for key in data.images if key == name or key.rpartition("_")[0] == name]
+    if not found:
+        raise InputError(f"data: the file holds no image '{name}'; {nearest(name, data.images)}")
     return found
 
 
@@ -171,9 +228,7 @@ def _stored(data: Dataset, name: str) -> np.ndarray:
         if not counts.size:
             raise InputError("data: the file holds no patterns; name the detectors that are fitted in signals")
         return cornered(counts.reshape(-1, *counts.shape[2:]).astype(float))
-    channels = [key for key in data.images if key == name or key.rpartition("_")[0] == name]
-    if not channels:
-        raise InputError(f"data: the file holds no image '{name}'; {nearest(name, data.images)}")
+    channels = _channels(data, name)
     images = [np.asarray(data.images[key].values, float).ravel() for key in channels]
     return images[0] if channels == [name] else np.stack(images, axis=1)
 
@@ -186,6 +241,11 @@ def _beliefs(settings: FitSettings, guess: Experiment) -> dict[str, Any]:
         for path in _matching(known, pattern, "free"):
             found[path] = prior_of(path, read_belief(entry), known[path], meaning.get(path, Meaning()))
     return found
+
+
+def _free(settings: FitSettings, guess: Experiment) -> list[str]:
+    known = leaves(guess)
+    return [path for pattern in settings.free for path in _matching(known, pattern, "free")]
 
 
 def _matching(known: dict[str, Any], pattern: str, key: str) -> list[str]:
