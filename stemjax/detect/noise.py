@@ -8,7 +8,7 @@ the two is minus half the deviance, a goodness of fit.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +57,8 @@ class Poisson:
     """
 
     floor: float = 1e-3
+    counted: ClassVar[bool] = True
+    """No count is negative."""
 
     def sample(self, key: PRNGKeyArray, expected: Array) -> Array:
         """Poisson counts, stray ones included."""
@@ -166,6 +168,8 @@ class Amplitude:
     """
 
     floor: float = 1e-3
+    counted: ClassVar[bool] = True
+    """No count is negative."""
 
     def sample(self, key: PRNGKeyArray, expected: Array) -> Array:
         """Poisson counts, stray ones included."""

@@ -7,7 +7,7 @@ by side. Here all of that becomes a flat list of data sets.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -188,10 +188,56 @@ def check_data(problem: Any, model: Any) -> None:
                     "records, one for every scan position"
                 )
             if data.mask is not None and np.shape(data.mask) not in (want, want[1:]):
+                one = f"{want[1:]} for all records or " if want[1:] else ""
                 raise InputError(
-                    f"the mask of data set '{data.name}' has shape {np.shape(data.mask)}; give {want[1:]} for all "
-                    f"records or {want} for each"
+                    f"the mask of data set '{data.name}' has shape {np.shape(data.mask)}; give {one}{want} for each, "
+                    "in the order of the scan"
                 )
+            _check_noise(data)
+            _check_values(data)
+
+
+def _check_noise(data: DataSet) -> None:
+    noise = data.noise
+    if noise is not None and (isinstance(noise, type) or not hasattr(noise, "log_prob")):
+        raise InputError(
+            f"the noise of data set '{data.name}' is {noise!r}; give a noise model, such as stemjax.Poisson()"
+        )
+
+
+def _check_values(data: DataSet) -> None:
+    """Refuse values that no detector gives, where they are numbers already and not yet dealt to devices."""
+    if data.mask is not None and not isinstance(data.mask, jax.core.Tracer):
+        mask = np.asarray(data.mask)
+        if not ((mask >= 0.0) & (mask <= 1.0)).all():
+            raise InputError(
+                f"the mask of data set '{data.name}' reaches from {mask.min():.4g} to {mask.max():.4g}; give weights "
+                "from 0 (left out) to 1 (counted)"
+            )
+    if isinstance(data.counts, Dealt | jax.core.Tracer):
+        return
+    counts = np.asarray(data.counts)
+    if np.iscomplexobj(counts):
+        raise InputError(f"data set '{data.name}' holds complex numbers; give counts")
+    if getattr(data.noise, "counted", False) and counts.size and counts.min() < 0:
+        wrong = (counts < 0) & (np.broadcast_to(True if data.mask is None else np.asarray(data.mask) > 0, counts.shape))
+        if wrong.any():
+            raise InputError(
+                f"{100 * wrong.mean():.2g} % of the counts of data set '{data.name}' are negative, the least "
+                f"{counts.min():.4g}; counts of electrons are not: undo what was subtracted and free a background, "
+                "mask them, or give Gaussian noise"
+            )
+
+
+def without_masked_gaps(measurement: Any) -> Any:
+    """A measurement whose masked elements are zero where they were not finite: no weight makes a number of NaN."""
+    if isinstance(measurement, Mapping):
+        return {name: without_masked_gaps(one) for name, one in measurement.items()}
+    counts, mask = measurement.counts, getattr(measurement, "mask", None)
+    if mask is None or isinstance(counts, Dealt | jax.core.Tracer) or np.isfinite(np.sum(counts)):
+        return measurement
+    out = np.broadcast_to(np.asarray(mask) == 0, np.shape(counts))
+    return replace(measurement, counts=np.where(out & ~np.isfinite(counts), 0.0, counts))
 
 
 def _shape(counts: Any) -> tuple[int, ...]:

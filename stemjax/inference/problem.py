@@ -29,6 +29,7 @@ from stemjax.inference.data_sets import (
     noise_of,
     part_of,
     score,
+    without_masked_gaps,
 )
 from stemjax.inference.prior_checks import check_prior
 from stemjax.inference.ties import Ties, follow, make_ties
@@ -103,11 +104,15 @@ def make_problem(
     """
     known = leaves(experiment)
     tied = make_ties(experiment, ties or {})
-    free = tuple(matching(known, free))
+    free = tuple(matching(known, [free] if isinstance(free, str) else free))
+    if not free:
+        raise InputError("no leaf is free, so there is nothing to find; name some in free (stemjax.leaves lists all)")
     _check_free(free, dict(tied), known)
     spread = _spread(priors or {}, free)
     made = noise if not isinstance(noise, Mapping) else tuple(sorted(noise.items()))
-    problem = Problem(experiment, measurement, spread, forward, made, free, tied, check_wells(wells, free, known))
+    problem = Problem(
+        experiment, without_masked_gaps(measurement), spread, forward, made, free, tied, check_wells(wells, free, known)
+    )
     return checked(problem)
 
 

@@ -11,7 +11,7 @@ from stemjax.core.errors import InputError
 from stemjax.core.typing import Annotated, Array
 from stemjax.optics.scan import Scan, make_raster, probe_positions
 from stemjax.optics.scan_paths import image_order
-from stemjax.specimen.columns import Columns, make_columns
+from stemjax.specimen.columns import WIDTHS, Columns, make_columns
 
 ENOUGH = 100
 """Columns that tell the common width, and places that tell the pixel; more would add nothing to a first guess."""
@@ -29,6 +29,7 @@ class Guess(NamedTuple):
         background_error: Standard error of the background [electron].
         narrowest: Least width that the places resolve [Å].
         widest: Greatest width at which neighbours are still two [Å].
+        width: The width that the image shows, whatever the columns say [Å].
     """
 
     columns: Columns
@@ -36,6 +37,12 @@ class Guess(NamedTuple):
     background_error: float
     narrowest: float
     widest: float
+    width: float
+
+    @property
+    def rim(self) -> float:
+        """How much further columns reach than they say, if they are as wide as the image shows them [Å]."""
+        return WIDTHS * max(0.0, self.width - float(np.min(np.asarray(self.columns.width))))
 
 
 def guess_columns(image: np.ndarray, scan: Scan | Annotated[float, "Å"], positions: Array | np.ndarray) -> Columns:
@@ -71,6 +78,8 @@ def scan_of(image: np.ndarray, scan: Scan | float) -> Scan:
         return scan
     if np.ndim(image) != 2:
         raise InputError(f"an image of shape {np.shape(image)} and one pixel size; give [ny nx], or the scan")
+    if np.ndim(scan) != 0:
+        raise InputError(f"a pixel size {scan!r}; give one number [Å], or a scan (stemjax.make_raster takes two steps)")
     return make_raster((np.shape(image)[0], np.shape(image)[1]), float(scan))
 
 
@@ -84,7 +93,8 @@ def pattern_counts(image: np.ndarray, scan: Scan) -> np.ndarray:
     if image.shape != order.shape:
         raise InputError(f"an image of shape {image.shape} for a scan of shape {order.shape}; give the image it made")
     if not np.isfinite(image).all():
-        raise InputError(f"{int((~np.isfinite(image)).sum())} pixels are not finite numbers; mend or mask them")
+        bad = int((~np.isfinite(image)).sum())
+        raise InputError(f"{bad} pixels are not finite numbers; replace them by what their neighbours say")
     counts = np.empty(order.size)
     counts[order.ravel()] = image.ravel()
     return counts
@@ -122,12 +132,37 @@ def guess(counts: np.ndarray, scan: Scan, positions: Array | np.ndarray) -> Gues
     found = make_columns(
         sites, amplitude=np.maximum(heights, errors), width=float(width), background=max(background, floor)
     )
-    return Guess(found, errors, floor, narrowest, widest)
+    return Guess(found, errors, floor, narrowest, widest, float(width))
 
 
 def frame_count(scan: Scan) -> int:
     """Number of frames of a scan; 1 where it has no axis of frames."""
     return scan.shape[0] if scan.shape is not None and len(scan.shape) == 3 else 1
+
+
+FURTHEST = 3.0
+"""Widths between a column and the nearest pixel beyond which the image says nothing of it."""
+
+
+def check_seen(columns: Columns, scan: Scan) -> None:
+    """Refuse columns that leave no trace in the image: what a fit would tell of them is their prior.
+
+    Raises:
+        InputError: Some columns are further than three widths from all pixels.
+    """
+    from scipy.spatial import cKDTree
+
+    sites, places = np.asarray(columns.positions, float), np.asarray(jax.jit(probe_positions)(scan), float)
+    away = cKDTree(places).query(sites)[0]
+    lost = np.flatnonzero(away > FURTHEST * np.asarray(columns.width, float))
+    if len(lost):
+        low, high = places.min(axis=0), places.max(axis=0)
+        listed = ", ".join(map(str, lost[:8])) + (", ..." if len(lost) > 8 else "")
+        raise InputError(
+            f"{len(lost)} of {len(sites)} columns lie where no pixel sees them (numbers {listed}): the image reaches "
+            f"from ({low[0]:.4g}, {low[1]:.4g}) to ({high[0]:.4g}, {high[1]:.4g}) Å; leave them out, or give positions "
+            "(y, x) in Å"
+        )
 
 
 def neighbour_distances(sites: np.ndarray, places: np.ndarray) -> np.ndarray:

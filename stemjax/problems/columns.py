@@ -16,7 +16,7 @@ from stemjax.forward.column_image import ColumnImage, ColumnScene, with_reach
 from stemjax.forward.experiment import Measurement
 from stemjax.inference.problem import Problem, make_problem
 from stemjax.optics.scan import Scan
-from stemjax.problems.column_guess import Guess, guess, neighbour_distances, pattern_counts, scan_of
+from stemjax.problems.column_guess import Guess, check_seen, guess, neighbour_distances, pattern_counts, scan_of
 from stemjax.specimen.columns import Columns
 
 FREE = ("columns.positions", "columns.amplitude", "columns.width", "columns.background")
@@ -84,10 +84,11 @@ def make_columns_problem(
     scan = scan_of(image, scan)
     counts = pattern_counts(image, scan)
     found = first_guess(counts, scan, columns)
+    check_seen(found.columns, scan)
     own = column_priors(found, scan, spreads)
     # A column that moves further loses a little of its rim, no more (`within_reach`).
     margin = min(float(np.max(np.asarray(own["columns.positions"].scale))), float(np.max(found.columns.width)))
-    scene = with_reach(ColumnScene(found.columns, scan), margin)
+    scene = with_reach(ColumnScene(found.columns, scan), margin + found.rim)
     return make_problem(
         scene,
         Measurement(counts),

@@ -124,7 +124,7 @@ def make_drift_problem(
         own["scan.walk"] = own["scan.walk"].replace(start=PINNED * _pixel(scan))
     jumps = "offsets" in own
     return make_problem(
-        with_reach(scene, 0.5 * apart + (2.0 * offset if jumps else 0.0)),
+        with_reach(scene, found.rim + 0.5 * apart + (2.0 * offset if jumps else 0.0)),
         Measurement(counts),
         forward=ColumnImage(),
         noise=noise,

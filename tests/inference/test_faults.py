@@ -47,6 +47,21 @@ def made(forward, **changed):
         (lambda: line_problem(free=("name",)), "no parameter at path 'name'"),
         (lambda: with_counts(np.ones((39, 1))), r"'data' has shape \(39, 1\), the forward model expects \(40, 1\)"),
         (lambda: with_counts(np.ones((40, 1)), np.ones(40)), r"mask of data set 'data' has shape \(40,\); give \(1,\)"),
+        (
+            lambda: with_counts(np.ones((40, 1)), -np.ones((40, 1))),
+            "mask of data set 'data' reaches from -1 to -1; give w",
+        ),
+        (lambda: with_counts(np.ones((40, 1)), np.full((40, 1), 4)), "reaches from 4 to 4; give weights from 0"),
+        (
+            lambda: with_counts(np.r_[-np.ones((4, 1)), np.ones((36, 1))]),
+            "10 % of the counts of data set 'data' are neg",
+        ),
+        (lambda: with_counts(1j * np.ones((40, 1))), "data set 'data' holds complex numbers"),
+        (lambda: line_problem(noise="poisson"), "noise of data set 'data' is 'poisson'; give a noise model, such as"),
+        (lambda: line_problem(noise=sj.Poisson), "noise of data set 'data' is .*Poisson"),
+        (lambda: line_problem(free=()), "no leaf is free"),
+        (lambda: sj.laplace(line_problem(), at=line_problem().experiment), "at is a Line; give the result of a solver"),
+        (lambda: sj.laplace(line_problem(), draws=-1), "-1 draws are too few"),
         (lambda: free_dose(None), "'dose' is a scale.*LogNormal\\(log\\(100\\), 0.1\\)"),
         (lambda: free_dose(sj.Normal(100.0, 10.0)), "'dose' is a scale.*nothing keeps it above"),
     ],
@@ -54,6 +69,23 @@ def made(forward, **changed):
 def test_wrong_statements_name_the_leaf_and_the_remedy(call, words):
     with pytest.raises(sj.InputError, match=words):
         call()
+
+
+def test_one_path_frees_one_leaf():
+    assert line_problem(free="slope").free == ("slope",)
+
+
+def test_counts_that_are_masked_may_be_anything():
+    counts = np.asarray(line_problem().measurement.counts)
+    mask = np.ones_like(counts)
+    mask[[3, 7]] = 0.0
+    damaged = counts.copy()
+    damaged[3], damaged[7] = np.nan, -5.0
+    found, expected = (sj.least_squares(with_counts(c, mask)).estimate["slope"].value for c in (damaged, counts))
+    assert np.isfinite(found)
+    assert float(found) == pytest.approx(float(expected), rel=1e-9)
+    with pytest.raises(sj.InputError, match="counts are not finite in 1 of 40 elements"):
+        sj.least_squares(with_counts(np.where(np.isnan(damaged), np.nan, counts)))
 
 
 def test_a_scale_with_a_positive_prior_is_free():
@@ -108,7 +140,7 @@ def test_a_solver_says_it_before_it_starts():
 def with_counts(counts, mask=None):
     problem = line_problem()
     return sj.make_problem(
-        problem.experiment, Counts(counts, mask), forward=FORWARD, noise=sj.Poisson(), free=["slope"]
+        problem.experiment, Counts(counts, mask), forward=lambda m: FORWARD(m), noise=sj.Poisson(), free=["slope"]
     )
 
 

@@ -89,6 +89,8 @@ def laplace(
     """
     if probes < 16:
         raise InputError(f"{probes} probes tell neither a variance nor its error; give at least 16")
+    if draws < 0:
+        raise InputError(f"{draws} draws are too few; give 0 for none, or more")
     problem = ready(problem, search=at is None)
     z, size = place(problem, at), layout(problem).size
     if rank is None and size <= DENSE:

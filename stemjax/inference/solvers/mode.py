@@ -77,6 +77,10 @@ def place(problem: Problem, at: Result | None) -> Unconstrained:
         from stemjax.inference.solvers.least_squares import least_squares
 
         at = least_squares(problem)
+    if not isinstance(at, Result):
+        raise InputError(
+            f"at is a {type(at).__name__}; give the result of a solver, or put values into the first guess"
+        )
     z = {}
     for path, guess in statement.start(problem).items():
         if path not in at.estimate:
