@@ -84,7 +84,7 @@ def convolve_losses(spectrum: Float[Array, "energy"], single: Float[Array, "..."
         Electrons per channel on the channels of `spectrum`.
 
     >>> import numpy as np
-    >>> convolve_losses(jnp.asarray(np.eye(4)[1]), jnp.asarray(np.eye(4)[2])).tolist()
+    >>> abs(convolve_losses(jnp.asarray(np.eye(4)[1]), jnp.asarray(np.eye(4)[2]))).round(9).tolist()
     [0.0, 0.0, 0.0, 1.0]
     """
     length = _fast_length(spectrum.shape[0] + single.shape[0])
