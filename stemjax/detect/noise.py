@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from stemjax.core.typing import Array, PRNGKeyArray
+from stemjax.detect.deviance import amplitude_deviance, poisson_deviance
 from stemjax.detect.poisson_gaussian import signed_deviance
 
 
@@ -88,6 +89,10 @@ class Poisson:
         """1/μ."""
         return 1.0 / (expected + self.floor)
 
+    def deviance(self, expected: Array) -> tuple[Array, Array]:
+        """Mean and variance of the deviance of a count (`stemjax.detect.deviance`)."""
+        return poisson_deviance(expected + self.floor)
+
 
 @dataclass(frozen=True)
 class Gaussian:
@@ -131,6 +136,10 @@ class Gaussian:
         """1/v + g²/2v²: the variance tells of the expectation as well."""
         variance = self._variance(expected)
         return 1.0 / variance + 0.5 * (self.shot / variance) ** 2
+
+    def deviance(self, expected: Array) -> tuple[Array, Array]:
+        """Mean 1 and variance 2 of the deviance of a count."""
+        return jnp.ones_like(expected), jnp.full_like(expected, 2.0)
 
     @property
     def _unit(self) -> float:
@@ -190,3 +199,7 @@ class Amplitude:
     def information(self, expected: Array) -> Array:
         """1/μ, that of the Poisson counts which it approximates."""
         return 1.0 / (expected + self.floor)
+
+    def deviance(self, expected: Array) -> tuple[Array, Array]:
+        """Mean and variance of the deviance of a count (`stemjax.detect.deviance`)."""
+        return amplitude_deviance(expected + self.floor)

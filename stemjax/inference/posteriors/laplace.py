@@ -23,6 +23,7 @@ from stemjax.core.typing import Array
 from stemjax.inference.derived import Derived
 from stemjax.inference.entry import ready
 from stemjax.inference.gaussian import dense_gaussian
+from stemjax.inference.misfit import judged
 from stemjax.inference.outcome import at_point
 from stemjax.inference.posteriors.marginals import with_posterior
 from stemjax.inference.posteriors.matrix_free import (
@@ -79,10 +80,10 @@ def laplace(
 
     Returns:
         `estimate` is the mode, `uncertainty` the standard deviation of every leaf in its unit, `posterior` the Gaussian
-        of z; `diagnostics`: `step` (the last step to the mode, in standard deviations), `interval` (95 %, ends by
-        path), `weakest` (the unknowns that trade most); without a matrix `error` (relative standard error of every
-        standard deviation, by path), `pairs` (directions found), `residual` and `change` (what solves and draws were
-        left with).
+        of z; `diagnostics`: `misfit` (deviance of the data beside that of noise alone, where the noise model tells it),
+        `step` (the last step to the mode, in standard deviations), `interval` (95 %, ends by path), `weakest` (the
+        unknowns that trade most); without a matrix `error` (relative standard error of every standard deviation, by
+        path), `pairs` (directions found), `residual` and `change` (what solves and draws were left with).
 
     Raises:
         InputError: The density is not finite, or neither data nor priors hold some direction; the message names it.
@@ -138,7 +139,8 @@ def _at_mode(
     found = step <= FAR
     status = about if found else f"{about}; the mode is not found: the last step was {step:.2g} standard deviations"
     diagnostics = {"step": step, "curvature": getattr(curvature, "__name__", "its own"), **known}
-    return at_point(problem, z, "laplace", status, success=found, diagnostics=diagnostics)
+    point = at_point(problem, z, "laplace", status, success=found, diagnostics=diagnostics)
+    return judged(point, problem, z)
 
 
 def _quality(problem: Problem, wide: Wide, spread: np.ndarray) -> tuple[dict[str, Any], str]:

@@ -20,6 +20,7 @@ from stemjax.inference.derived import Derived, derive_draws
 from stemjax.inference.entry import ready
 from stemjax.inference.faults import fault
 from stemjax.inference.gaussian import Gaussian
+from stemjax.inference.misfit import judged
 from stemjax.inference.posteriors.chains import Nuts, Trace, advance, begin, chain_devices, placed, started, unbound
 from stemjax.inference.posteriors.convergence import Convergence, convergence, sentence
 from stemjax.inference.problem import Problem, Unconstrained
@@ -105,7 +106,7 @@ def sample(
         seconds.append(time.perf_counter() - began)
     z = _unconstrained(frame, trace.x)
     about = {"step_size": np.asarray(state.adapt_state.step_size), "devices": devices}
-    return _result(problem, z, trace, derived or {}, {**about, **_times(seconds)})
+    return judged(_result(problem, z, trace, derived or {}, {**about, **_times(seconds)}), problem, frame.mean)
 
 
 def _begun(

@@ -21,6 +21,7 @@ from stemjax.inference.derived import Derived
 from stemjax.inference.entry import ready
 from stemjax.inference.faults import fault
 from stemjax.inference.gaussian import Gaussian
+from stemjax.inference.misfit import judged
 from stemjax.inference.outcome import at_point
 from stemjax.inference.posteriors.evidence_bound import AVERAGED, Fit, fit_by_adam, gaussian_of, start_from_curvature
 from stemjax.inference.posteriors.marginals import with_posterior
@@ -97,6 +98,7 @@ def _result(
     point = at_point(
         problem, posterior.mean, "variational", said, success=good, history={"elbo": elbo}, diagnostics=known
     )
+    point = judged(point, problem, posterior.mean)
     return with_posterior(point, problem, posterior, draws=drawn, derived=derived)
 
 
