@@ -5,6 +5,7 @@ The blocks of a page run in order in one process of its own, because `stemjax.se
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -148,6 +149,7 @@ def test_keys_named_in_text_exist(page):
             assert ".".join(found) in configuration_keys(), ".".join(found)
 
 
+@functools.cache
 def configuration_keys() -> set[str]:
     """Dotted keys, two levels deep, from the JSON schema."""
     definitions = json_schema()["$defs"]

@@ -624,6 +624,7 @@ def test_single_precision_ends_within_a_small_part_of_the_error_bar(columns, den
 # Statistics.
 
 
+@pytest.mark.slow
 def test_errors_of_fits_to_noise_are_those_of_the_bound():
     places = np.array([[1.0, 1.0], [1.0, 2.0]])
     scan = sj.make_raster((16, 22), 0.14)

@@ -246,7 +246,7 @@ def error_of(problem, scale, image, z=None):
     ("kind", "image", "peak", "size", "most"),
     [
         # So small an image scatters: 0.99 to 1.14 over four draws of its counts.
-        (TotalVariation, lattice_image, 5.0, 30, 1.25),
+        pytest.param(TotalVariation, lattice_image, 5.0, 30, 1.25, marks=pytest.mark.slow),
         (Smooth, blocks, 30.0, SIZE, 1.1),
         pytest.param(TotalVariation, lattice_image, 5.0, SIZE, 1.1, marks=pytest.mark.slow),
         pytest.param(TotalVariation, blocks, 30.0, SIZE, 1.1, marks=pytest.mark.slow),

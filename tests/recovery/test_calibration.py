@@ -30,7 +30,11 @@ def test_every_named_problem_has_a_calibration():
     assert set(QUICK) == set(CASES)
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOWER = ("aberrations", "ptychography")
+"""Problems whose quick run takes a quarter of a minute, for gross faults that the recorded tables would show as well."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOWER else n for n in CASES])
 def test_error_bars_are_true(name):
     found = calibration(CASES[name], QUICK[name], seed=100)
     assert found.calibrated, found.verdict
