@@ -19,14 +19,14 @@ os.environ.setdefault(
     + " --xla_cpu_max_isa=SSE4_2" * (platform.machine() in ("x86_64", "AMD64")),
 )
 
-# Tracing makes millions of small objects that live; looking for dead cycles among them all was a tenth of the time.
-gc.set_threshold(100_000, 50, 100)
-
 import hypothesis
 import jax
 import pytest
 
 ROOT = Path(__file__).resolve().parent
+
+# Tracing makes millions of small objects that live; looking for dead cycles among them all was a tenth of the time.
+gc.set_threshold(100_000, 50, 100)
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_num_cpu_devices", 2)

@@ -31,7 +31,7 @@ def test_every_named_problem_has_a_calibration():
 
 
 SLOWER = ("aberrations", "ptychography")
-"""Problems whose quick run takes a quarter of a minute, for gross faults that the recorded tables would show as well."""
+"""Problems whose quick run takes a quarter of a minute; the recorded tables would show gross faults as well."""
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOWER else n for n in CASES])
