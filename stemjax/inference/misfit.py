@@ -54,7 +54,7 @@ class Misfit:
             return (
                 f"the model does not describe these data: they miss it by {self.ratio:.3g} times the deviance of "
                 "noise, which error bars do not know; look at the residuals, the units of the counts and what is held "
-                "fixed"
+                "fixed, or search from more first guesses: this may be a false minimum"
             )
         if self.deviance < self.expected - min(self.unknowns, 0.5 * self.expected) - room:
             return (

@@ -57,10 +57,14 @@ def wrong_slopes(
     silent: Callable[[str], bool] = lambda path: False,
     skipped: Iterable[str] = (),
     step: Callable[[str, np.ndarray], float] = lambda path, leaf: steps(leaf),
+    rounding: float | None = None,
 ) -> dict[str, tuple[float, float, float]]:
-    """Leaves whose gradient is not their slope, {path: (gradient, difference, floor)}; `silent` ones must have none."""
+    """Leaves whose gradient is not their slope, {path: (gradient, difference, floor)}; `silent` ones must have none.
+
+    `rounding` is that of the value, where larger terms are added on the way than those that come out.
+    """
     _, gradient = slope(simulator, experiment)
-    size_of_terms = float(magnitude(simulator, experiment))
+    rounding = 1e-14 * float(magnitude(simulator, experiment)) if rounding is None else rounding
     gradients, wrong = leaves(gradient), {}
     for number, (path, leaf) in enumerate(leaves(experiment).items()):
         if path in skipped:
@@ -75,7 +79,7 @@ def wrong_slopes(
             assert found == expected == 0.0, path
             continue
         # Rounding of the value sets the floor of a difference; below it a slope cannot be told from zero.
-        floor = 1e-14 * size_of_terms / size
+        floor = rounding / size
         if abs(found - expected) > 1e-6 * abs(expected) + 10 * floor or abs(expected) < 1e2 * floor:
             wrong[path] = found, expected, floor
     return wrong

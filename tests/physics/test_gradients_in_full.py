@@ -119,22 +119,32 @@ def spectra():
     """A spectrum image of two elements, with everything that a spectrometer has."""
     spectrometer = make_spectrometer(
         make_energy_axis(430.0, 4.0, 48), ENERGY, make_collection(27.0, 22.3),
-        zero_loss=make_gaussian_peak(9.0), low_loss=make_low_loss(make_drude(22.0, 6.0), 400.0),
+        zero_loss=make_gaussian_peak(9.0), low_loss=make_low_loss(make_drude(22.0, 6.0), 400.0, cutoff=15.0),
         edges={"Ti_L3": 1.0, "O_K": 1.0}, background=make_power_law(1e-5, 3.0, 430.0),
     )  # fmt: skip
     specimen = make_atomic_specimen(ATOMS, GRID, 2)
     return make_experiment(probe(), specimen, scan(), dose=1e6, spectrometer=spectrometer)
 
 
+def wide_step(path, leaf):
+    """Steps that stand out of the rounding of a spectrum, where a leaf is zero and its own size tells nothing."""
+    zero = {"tilt": 1e-2, "probe.centre": 1e-2, "specimen.origin": 1e-3, "spectrometer.zero_loss.position": 1e-2}
+    return zero.get(path) or step(path, leaf)
+
+
 @pytest.mark.slow
 def test_gradient_of_every_leaf_of_a_spectrum_image():
     made = spectra()
-    # The wave decides how many atoms an edge sees, and the experiment's probe how wide the cone is.
-    silent = {f"spectrometer.edges.{name}.density" for name in ("Ti_L3", "O_K")}
+    # The wave decides how many atoms an edge sees, the experiment's probe how wide the cone and how fast the beam is.
+    silent = {f"spectrometer.edges.{name}.density" for name in ("Ti_L3", "O_K")} | {"spectrometer.energy"}
+    # Far before the axis nothing starts; a metal's oscillator stands at zero energy, which comes in squared.
+    silent |= {"spectrometer.background.start", "spectrometer.low_loss.oscillators.energies"}
     skipped = [p for p in leaves(made) if p.endswith("structure.cell")]
     found = wrong_slopes(
-        SpectrumImage(Diffraction(), 40.0), made, silent=lambda p: p in silent, skipped=skipped, step=step
-    )
+        SpectrumImage(Diffraction(), 40.0), made, silent=lambda p: p in silent, skipped=skipped, step=wide_step,
+        # The zero-loss peak of 1e6 electrons passes the same transforms as the edges' hundred.
+        rounding=1e-9,
+    )  # fmt: skip
     assert not found
 
 

@@ -152,13 +152,18 @@ def test_statement():
 @pytest.mark.slow
 def test_many_truths_have_the_distribution_of_chi_square():
     problem = blank()
-    found = []
+    kept, lost = [], 0
     for seed in range(40):
         truth, seen = simulated(problem, 100 + seed)
-        found.append(chi_square(gaussian(seen), truth))
-    lost = [value for value in found if value > scipy.stats.chi2.isf(1e-6, 22)]
-    assert len(lost) <= 2  # other coefficients have false minima too, and no wells
-    kept = [value for value in found if value not in lost]
+        result = gaussian(seen)
+        value = chi_square(result, truth)
+        far = value > scipy.stats.chi2.isf(1e-6, 22)
+        # Other coefficients than C10 have false minima too, and no wells; whoever ends in one is told.
+        assert far == ("does not describe these data" in result.status)
+        lost += far
+        if not far:
+            kept.append(value)
+    assert lost <= 4
     assert scipy.stats.kstest(kept, scipy.stats.chi2(22).cdf).pvalue > 0.01
 
 

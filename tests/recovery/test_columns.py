@@ -177,7 +177,7 @@ def test_every_leaf_of_the_columns_can_be_free():
         (np.ones((20, 21)), [[30.0, 30.0], [33.0, 30.0]], "no pixel lies near a column"),
         (np.full((20, 21), np.nan), [[1.0, 1.0]], "not finite"),
         (np.ones(20), [[1.0, 1.0]], "one pixel size"),
-        (np.ones((20, 20)), [[1.0, 1.0], [1.0, 60.0]], r"1 of 2 columns lie where no pixel sees them \(numbers 1\)"),
+        (np.ones((20, 21)), [[1.0, 1.0], [1.0, 60.0]], r"1 of 2 columns lie where no pixel sees them \(numbers 1\)"),
     ],
 )
 def test_wrong_images_are_refused(image, positions, words):
