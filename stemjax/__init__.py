@@ -166,6 +166,8 @@ _HOME = {
     "optics.scan_points": ("make_random", "make_sparse", "make_sunflower", "spaced_pixels", "uniform_pixels"),
     "optics.scan_series": ("make_pair", "make_series", "make_series_rotated"),
     "optics.window": ("check_window",),
+    "problems.bright_field_optics": ("find_optics",),
+    "problems.direct_ptychography": ("direct_phase", "make_bright_field"),
     "problems.aberrations": ("aberration_spreads", "make_aberration_problem", "polar_aberrations"),
     "problems.column_guess": ("guess_columns",),
     "problems.column_quantities": ("column_quantities",),
