@@ -151,7 +151,7 @@ def _trials(few: BrightField, transposed: bool, largest: float, execution: Execu
     turns = np.arange(-90.0, 90.0, TURN)
     grid = np.stack(np.meshgrid(turns, c10, indexing="ij"), axis=-1)
     gains = np.asarray(_grid(few, transposed, real(grid.reshape(-1, 2)), execution)).reshape(grid.shape[:2])
-    starts: list[np.ndarray] = []
+    starts: list[tuple[Any, ...]] = []
     for flat in np.argsort(-gains, axis=None):
         turn, focus = np.unravel_index(flat, gains.shape)
         near = [abs(turn - t) % len(turns) in (0, 1, len(turns) - 1) and abs(focus - f) <= 2 for t, f in starts]

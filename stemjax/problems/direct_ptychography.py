@@ -12,7 +12,7 @@ optics: aberrations, rotation and handedness of the scan are those that let it e
 (`stemjax.problems.bright_field_optics`).
 
 Sources: Rodenburg, McCallum, Nellist, Ultramicroscopy 48 (1993) 304 (interference of the disks); Yang et al.,
-Ultramicroscopy 151 (2015) 232 (single sideband); Lupini, Chi, Jesse, J. Microscopy 263 (2016) 43 (shifts of the images).
+Ultramicroscopy 151 (2015) 232 (single sideband); Lupini, Chi, Jesse, J. Microscopy 263 (2016) 43 (the images' shifts).
 """
 
 from __future__ import annotations
