@@ -33,6 +33,7 @@ from stemjax.io.checks import check_order
 from stemjax.io.probe import probe
 from stemjax.metrics.truth import against_truth
 from stemjax.problems.ptychography.calibration import calibration, selected_shape
+from stemjax.problems.ptychography.lift import lift, lift_epochs, with_phase
 from stemjax.problems.ptychography.outcome import make_result
 from stemjax.problems.ptychography.settings import PtychographySettings
 from stemjax.problems.ptychography.setup import Patterns, make_experiment_guess, make_ptychography, prepare_patterns
@@ -219,7 +220,21 @@ def _problem(
         matrix = np.array(stored.guess["matrix"])
         patterns = replace(patterns, matrix=matrix, findings=stored.guess["findings"])
         guess = make_experiment_guess(patterns, settings, C10=stored.guess["C10"])
-    return patterns, make_ptychography(patterns, settings, guess, execution)
+    problem = make_ptychography(patterns, settings, guess, execution)
+    # What a checkpoint holds has left the first guess of the object behind.
+    return patterns, problem if stored is not None else _lifted(problem, patterns, settings, execution, reporter)
+
+
+def _lifted(
+    problem: Problem, patterns: Patterns, settings: PtychographySettings, execution: Execution, reporter: Reporter
+) -> Problem:
+    """The statement with the first guess of a thick object; as it is for a thin one."""
+    solver, slices = settings.solver, settings.object.slices
+    if not (epochs := lift_epochs(solver.lift, slices, len(patterns.counts))) or settings.refine.object is None:
+        return problem
+    phase = lift(problem, epochs, execution, seed=solver.seed, report=reporter.message)
+    guess = with_phase(problem.experiment, phase, positive=settings.prior.positivity)
+    return make_ptychography(patterns, settings, guess, execution)
 
 
 def known_truth(path: Path, slices: int) -> dict[str, Named]:

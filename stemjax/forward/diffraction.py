@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stemjax.core.errors import InputError
 from stemjax.core.executor import Batch, Execution, curvature_probes, map_probes, sum_probes
 from stemjax.core.fourier import band_limit, shift_ramps
 from stemjax.core.grid import Grid
@@ -52,6 +53,8 @@ class Diffraction:
         exact: Non-paraxial propagator.
         reversible: Gradients store no wave but walk it back up (`stemjax.scatter.multislice`); saves one wave a slice
             and mode, which pays with several modes. Exact only for a pure phase object without band limit.
+        steps: Equal steps that the wave takes through every slice of a pixelated object: few slices to be found, many
+            steps to be accurate.
         execution: Where the probes run.
     """
 
@@ -61,6 +64,7 @@ class Diffraction:
     limit_transmission: bool = False
     exact: bool = False
     reversible: bool = False
+    steps: int = 1
     execution: Execution = Execution()
 
     @as_one_program
@@ -174,7 +178,7 @@ class Diffraction:
 
         The transmission is [slice ny nx], or [configuration slice ny nx] where atoms have several arrangements.
         """
-        probe, specimen = experiment.probe, experiment.specimen
+        probe, specimen = experiment.probe, thinned(experiment.specimen, self.steps)
         field = self.field(specimen, probe)
         # A disk off the detector's centre is no tilted beam: the propagators take its drift out again.
         tilt = experiment.tilt + probe.centre
@@ -206,20 +210,44 @@ class Diffraction:
             one = jax.checkpoint(lambda field: self.intensity(shared, field, shift, grid))
             total = jax.lax.scan(lambda sum_, field: (sum_ + one(field), None), jnp.zeros(grid.shape), patch)[0]
             return total / patch.shape[0]
-        waves = exit_waves(shared, patch, shift, grid, reversible=self.reversible)
+        waves = exit_waves(shared, patch, shift, grid, reversible=self.reversible, steps=self.steps)
         return jnp.sum(waves.real**2 + waves.imag**2, axis=0)
 
 
-def exit_waves(shared: Shared, patch: Array, shift: Array, grid: Grid, *, reversible: bool = False) -> Array:
+def thinned(specimen: Any, steps: int) -> Any:
+    """The specimen of which every slice is one of `steps` equal ones.
+
+    Raises:
+        InputError: The specimen is not made of pixels.
+    """
+    if steps == 1:
+        return specimen
+    if not hasattr(specimen, "thinned"):
+        raise InputError(f"{type(specimen).__name__} has slices of its own; give it thinner ones in place of steps")
+    return specimen.thinned(steps)
+
+
+def exit_waves(
+    shared: Shared, patch: Array, shift: Array, grid: Grid, *, reversible: bool = False, steps: int = 1
+) -> Array:
     """Exit waves of all modes of one probe in reciprocal space [mode ny nx]."""
     ramp_y, ramp_x = shift_ramps(grid, shift)
-    through = reversible_multislice if reversible else multislice
 
     def one(wave: Array) -> Array:
-        return through(wave * ramp_y * ramp_x, patch, shared.propagators)
+        if reversible:
+            return reversible_multislice(wave * ramp_y * ramp_x, *repeated(patch, shared.propagators, steps))
+        return multislice(wave * ramp_y * ramp_x, patch, shared.propagators, steps=steps)
 
     # A single mode stays free of a batch axis, which XLA's CPU code handles better.
     return one(shared.waves[0])[None] if shared.waves.shape[0] == 1 else jax.vmap(one)(shared.waves)
+
+
+def repeated(patch: Array, propagators: Array, steps: int) -> tuple[Array, Array]:
+    """Slices and propagators, each as often as the wave meets it."""
+    if steps == 1:
+        return patch, propagators
+    several = propagators.shape[0] > 1
+    return jnp.repeat(patch, steps, axis=0), jnp.repeat(propagators, steps, axis=0) if several else propagators
 
 
 def _place(positions: Array, grid: Grid, window: tuple[int, int], periodic: bool) -> tuple[Array, Array]:

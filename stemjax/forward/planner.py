@@ -121,9 +121,12 @@ def choose_propagation(
     """
     allowed = SHARE * device_memory() if budget is None else float(budget)
     scene = _scene(experiment, base, kept_bytes)
-    whole = _by_prism(scene, _prism(scene, base), "PRISM, exact", allowed)
-    ways = [_by_multislice(scene, base, allowed), whole, *_by_region(scene, base, allowed, whole)]
-    if error > 0.0:
+    ways = [_by_multislice(scene, base, allowed)]
+    # PRISM takes slices as they are.
+    if base.steps == 1:
+        whole = _by_prism(scene, _prism(scene, base), "PRISM, exact", allowed)
+        ways += [whole, *_by_region(scene, base, allowed, whole)]
+    if base.steps == 1 and error > 0.0:
         ways.append(_by_interpolation(scene, base, allowed, error))
     open_ways = sorted((w for w in ways if w.propagation is not None), key=lambda w: w.work)
     if not open_ways:
@@ -191,7 +194,7 @@ def _by_multislice(scene: _Scene, base: Diffraction, budget: float) -> Estimate:
     # What is kept stands beside its copy in the order of the scan, and beside the sum over arrangements.
     each = scene.kept * (2 if scene.configurations == 1 else 4) + 64
     block, refused = _block(scene, each, fixed, budget, "one probe by multislice")
-    runs = scene.probes * scene.modes * scene.slices * scene.configurations
+    runs = scene.probes * scene.modes * scene.slices * base.steps * scene.configurations
     remark = refused or f"{scene.probes} probes × {scene.modes} modes × {scene.slices} slices"
     if scene.configurations > 1 and not refused:
         remark += f" × {scene.configurations} arrangements"
@@ -199,7 +202,7 @@ def _by_multislice(scene: _Scene, base: Diffraction, budget: float) -> Estimate:
 
 
 def _prism(scene: _Scene, base: Diffraction, interpolation: tuple[int, int] = (1, 1)) -> Prism:
-    shared = {f.name: getattr(base, f.name) for f in dataclasses.fields(base) if f.name != "reversible"}
+    shared = {f.name: getattr(base, f.name) for f in dataclasses.fields(base) if f.name not in ("reversible", "steps")}
     return Prism(**shared, interpolation=interpolation).fitted(scene.experiment)
 
 

@@ -13,6 +13,8 @@ def multislice(
     wave: Complex[Array, "ny nx"],
     transmission: Complex[Array, "slice ny nx"],
     propagators: Complex[Array, "steps ny nx"],
+    *,
+    steps: int = 1,
 ) -> Complex[Array, "ny nx"]:
     r"""Send a wave through a stack of slices.
 
@@ -25,6 +27,7 @@ def multislice(
         wave: Incoming wave in reciprocal space, zero frequency in the corner; modes by `jax.vmap`.
         transmission: Transmission function of every slice, in real space.
         propagators: Propagator of every slice, or one for all [1 ny nx].
+        steps: How often the wave meets every slice and its propagator: a thick slice of equal thin ones.
 
     Returns:
         Exit wave in reciprocal space, propagated through the last slice as well. Source: Cowley & Moodie, Acta Cryst.
@@ -35,8 +38,14 @@ def multislice(
     True
     """
     if propagators.shape[0] == 1:
-        return jax.lax.scan(lambda psi, t: (_step(psi, t, propagators[0]), None), wave, transmission)[0]
-    return jax.lax.scan(lambda psi, tp: (_step(psi, *tp), None), wave, (transmission, propagators))[0]
+        return jax.lax.scan(lambda psi, t: (_steps(psi, t, propagators[0], steps), None), wave, transmission)[0]
+    return jax.lax.scan(lambda psi, tp: (_steps(psi, *tp, steps), None), wave, (transmission, propagators))[0]
+
+
+def _steps(wave: Array, transmission: Array, propagator: Array, steps: int) -> Array:
+    if steps == 1:
+        return _step(wave, transmission, propagator)
+    return jax.lax.scan(lambda psi, _: (_step(psi, transmission, propagator), None), wave, None, length=steps)[0]
 
 
 def _step(wave: Array, transmission: Array, propagator: Array) -> Array:

@@ -90,6 +90,13 @@ class PixelatedObject(AtRest, struct.PyTreeNode):
         """Transmission function exp(log_amplitude + i phase) [slice ny nx]."""
         return transmission(self.phase, self.log_amplitude)
 
+    def thinned(self, steps: int) -> PixelatedObject:
+        """The object of which every slice is one of so many equal steps through this one's."""
+        share = 1.0 / steps
+        return self.replace(
+            phase=share * self.phase, log_amplitude=share * self.log_amplitude, thickness=share * self.thickness
+        )
+
 
 class PotentialObject(AtRest, struct.PyTreeNode):
     """A specimen given by its projected potential; made by `make_potential_object`.
@@ -111,6 +118,10 @@ class PotentialObject(AtRest, struct.PyTreeNode):
     def transmission(self, interaction_parameter: float) -> Array:
         """Transmission function exp(iσV) [slice ny nx]."""
         return transmission(interaction_parameter * self.values)
+
+    def thinned(self, steps: int) -> PotentialObject:
+        """The object of which every slice is one of so many equal steps through this one's."""
+        return self.replace(values=self.values / steps, thickness=self.thickness / steps)
 
 
 @typed

@@ -43,6 +43,7 @@ WRONG = {
     "count": ["many", True, [], {"a": 1}, 0, -3, 2.5, "3 nm", 10**30],
     "seed": ["many", True, [], {"a": 1}, -3, 2.5, "3 nm", 10**30],
     "devices": ["many", True, [], 0, -3, 2.5],
+    "passes": ["many", True, [], -3, 2.5],
     "flag": ["maybe", 3, [], {"a": 1}],
     "choice": ["poison", 3, [], {"a": 1}],
     "range": ["3:4", 3, [1], [4, 2], [-1, 3], [0, 1.5]],
@@ -146,6 +147,7 @@ KINDS = {
     | {"data.crop.y": "range", "data.crop.x": "range"}
     | {"probe.defocus": "length", "probe.aberrations": "aberrations", "probe.modes": "count"}
     | {"object.kind": "choice", "object.slices": "count", "object.thickness": "size", "object.padding": "margin"}
+    | {"object.steps": "devices", "solver.lift": "passes"}
     | {f"refine.{n}": "free" for n in UNKNOWNS if n != "aberrations"}
     | {"refine.aberrations": "free aberrations"}
     | dict.fromkeys(["prior.total_variation", "prior.smoothness", "prior.slice_smoothness"], "positive")

@@ -10,7 +10,7 @@ from stemjax.app.fit.beliefs import Beliefs, Changes
 from stemjax.app.simulation.entries import Words
 from stemjax.core.errors import InputError
 from stemjax.core.quantity import Count, CountFromZero, Settings, Text, one_of
-from stemjax.problems.ptychography.refine_settings import DeviceCount
+from stemjax.problems.ptychography.refine_settings import CountOrAuto
 
 SOLVERS = ("least-squares", "lbfgs")
 """How the best values are found."""
@@ -63,7 +63,7 @@ class FitSettings(Settings):
     """How the error bars are found."""
     seed: CountFromZero = 0
     """Seed of simulated data and of draws."""
-    devices: DeviceCount = "auto"
+    devices: CountOrAuto = "auto"
     """Number of devices (CPU cores or GPUs) to use; auto takes all."""
 
     @model_validator(mode="after")

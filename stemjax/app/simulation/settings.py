@@ -18,7 +18,7 @@ from stemjax.app.simulation.detector_settings import (
 from stemjax.app.simulation.specimen_settings import PotentialSettings, PropagationSettings, SpecimenSettings
 from stemjax.core.errors import InputError
 from stemjax.core.quantity import CountFromZero, Settings
-from stemjax.problems.ptychography.refine_settings import DeviceCount
+from stemjax.problems.ptychography.refine_settings import CountOrAuto
 
 
 class SimulationSettings(Settings):
@@ -48,7 +48,7 @@ class SimulationSettings(Settings):
     """Which files are written."""
     seed: CountFromZero = 0
     """Seed of everything that is random: noise, phonons, dopants, drift, position errors."""
-    devices: DeviceCount = "auto"
+    devices: CountOrAuto = "auto"
     """Number of devices (CPU cores or GPUs) to use; auto takes all."""
 
     @model_validator(mode="after")

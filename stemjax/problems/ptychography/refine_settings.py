@@ -212,8 +212,12 @@ def _read_seconds(value: str) -> float:
     return seconds
 
 
-def _read_devices(value: object) -> int | str:
+def _read_count(value: object) -> int | str:
     return Quantity("1", least=1, most=4096, whole=True, words=("auto",)).read(value)
+
+
+def _read_passes(value: object) -> int | str:
+    return Quantity("1", least=0, most=4096, whole=True, words=("auto",)).read(value)
 
 
 def _read_range(value: object) -> tuple[int, int] | None:
@@ -240,8 +244,12 @@ class AxisCrop(Settings):
 
 
 Checkpoint = Annotated[int | float, Parsed(_read_checkpoint, (("type", ["integer", "string"]),))]
-DeviceCount = Annotated[
-    int | Literal["auto"],
-    Parsed(_read_devices, (("anyOf", [{"type": "integer", "minimum": 1, "maximum": 4096}, {"enum": ["auto"]}]),)),
-]
+
+
+def _count_schema(least: int) -> tuple[tuple[str, Any], ...]:
+    return (("anyOf", [{"type": "integer", "minimum": least, "maximum": 4096}, {"enum": ["auto"]}]),)
+
+
+CountOrAuto = Annotated[int | Literal["auto"], Parsed(_read_count, _count_schema(1))]
+PassesOrAuto = Annotated[int | Literal["auto"], Parsed(_read_passes, _count_schema(0))]
 OrientationWord = Annotated[Literal["auto", "as-is"], one_of("auto", "as-is")]

@@ -30,9 +30,10 @@ from stemjax.problems.ptychography.aberration_settings import Aberrations, coeff
 from stemjax.problems.ptychography.refine_settings import (
     AxisCrop,
     Checkpoint,
-    DeviceCount,
+    CountOrAuto,
     Orientation,
     OrientationWord,
+    PassesOrAuto,
     Rates,
     RefineSettings,
     orientation_kind,
@@ -106,6 +107,8 @@ class ObjectSettings(Settings):
     """Number of slices along the beam."""
     thickness: PositiveLength | None = None
     """Total thickness [Å]; needed where there is more than one slice."""
+    steps: CountOrAuto = "auto"
+    """Steps that the wave takes through every slice, for accuracy; auto keeps a step of several slices below 10 Å."""
     padding: LengthFromZero | None = None
     """Margin around the scanned area [Å]; without it, half of the probe's window."""
 
@@ -138,6 +141,8 @@ class SolverSettings(Settings):
     """Number of passes through the data."""
     batch: Count = 64
     """Number of patterns in one step."""
+    lift: PassesOrAuto = "auto"
+    """Passes that find the first guess of several slices, which may absorb meanwhile; auto: 9, more for few patterns."""
     noise: Annotated[Literal["poisson", "amplitude", "gaussian"], one_of("poisson", "amplitude", "gaussian")] = (
         "poisson"
     )
@@ -148,7 +153,7 @@ class SolverSettings(Settings):
     """Seed of the order of patterns and of random first guesses."""
     dtype: Annotated[Literal["float32", "float64"], one_of("float32", "float64")] = "float32"
     """Precision of the calculation."""
-    devices: DeviceCount = "auto"
+    devices: CountOrAuto = "auto"
     """Number of devices (CPU cores or GPUs) to use; auto takes all."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,9 @@ from stemjax.specimen.objects import make_object, make_potential_object
 LARGEST_PROBE = 0.9
 """A probe wider than this share of its window is refused: it would meet itself across the border."""
 
+
+STEP = 10.0
+"""Longest step of the wave through a slice [Å]: in it the heaviest columns turn the phase by less than half a turn."""
 
 SOFT_ZERO = 0.3
 """A phase that is kept positive starts here, and feels the constraint below it [rad]."""
@@ -318,6 +322,16 @@ def priors(settings: PtychographySettings, experiment: Experiment) -> dict[str, 
     return found
 
 
+def propagation_steps(settings: PtychographySettings) -> int:
+    """Steps that the wave takes through every slice: what is written, or as many as keep one below `STEP`."""
+    choice = settings.object
+    if choice.steps != "auto":
+        return int(choice.steps)
+    if choice.slices == 1:
+        return 1
+    return max(math.ceil((choice.thickness or 0.0) / choice.slices / STEP - 1e-6), 1)
+
+
 def make_ptychography(
     patterns: Patterns, settings: PtychographySettings, experiment: Experiment, execution: Execution
 ) -> Problem:
@@ -333,7 +347,7 @@ def make_ptychography(
         experiment,
         Measurement(patterns.counts),
         # No band limit: the detector sees to the corners, and what it recorded there must be explained as well.
-        forward=Diffraction(limit=None, execution=execution),
+        forward=Diffraction(limit=None, steps=propagation_steps(settings), execution=execution),
         noise=make_noise(settings),
         free=free_leaves(settings),
         priors=priors(settings, experiment),

@@ -250,7 +250,7 @@ def _run_trials(
     piece = _middle(patterns)
     plain = settings.model_copy(
         update={
-            "object": settings.object.model_copy(update={"slices": 1, "thickness": None, "kind": "phase"}),
+            "object": settings.object.model_copy(update={"slices": 1, "thickness": None, "kind": "phase", "steps": 1}),
             "prior": type(settings.prior)(),
             "probe": settings.probe.model_copy(update={"modes": 1}),
             "refine": type(settings.refine)(),
