@@ -26,6 +26,7 @@ class Checkpoint(NamedTuple):
         state: Leaves and optimiser, as numpy arrays.
         epochs: Epochs done.
         loss: Loss of every epoch done.
+        held_out: Loss of what is held out, after every epoch done; nan where nothing is.
         times: Seconds of every epoch done.
         fingerprint: What must agree for a run to go on (configuration, input), as text.
         guess: What the first guess found, so that it is not looked for again.
@@ -34,6 +35,7 @@ class Checkpoint(NamedTuple):
     state: State
     epochs: int
     loss: list[float]
+    held_out: list[float]
     times: list[float]
     fingerprint: str
     guess: dict[str, Any]
@@ -46,7 +48,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         file.attrs["epochs"] = checkpoint.epochs
         file["fingerprint"] = checkpoint.fingerprint
         file["guess"] = json.dumps(checkpoint.guess)
-        file["loss"], file["times"] = np.array(checkpoint.loss), np.array(checkpoint.times)
+        for name in ("loss", "held_out", "times"):
+            file[name] = np.array(getattr(checkpoint, name))
         for name, leaf in leaves(checkpoint.state).items():
             file[f"state/{name}"] = np.asarray(leaf)
         file.attrs["sha256"] = digest(file)
@@ -87,6 +90,7 @@ def load(path: Path, fingerprint: str) -> Checkpoint:
                 state=flat,  # type: ignore[arg-type]
                 epochs=int(file.attrs["epochs"]),
                 loss=[float(v) for v in file["loss"][()]],
+                held_out=[float(v) for v in file["held_out"][()]],
                 times=[float(v) for v in file["times"][()]],
                 fingerprint=stored,
                 guess=json.loads(file["guess"].asstr()[()]),

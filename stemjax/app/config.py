@@ -26,6 +26,7 @@ PROBLEMS: Mapping[str, type[PtychographySettings] | type[SimulationSettings] | t
 
 FILE_KEYS: tuple[tuple[str, ...], ...] = (
     ("data", "file"),
+    ("data", "mask"),
     ("data",),
     ("simulation",),
     ("specimen", "file"),

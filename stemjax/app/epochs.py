@@ -16,9 +16,9 @@ from stemjax.app.progress import Reporter
 from stemjax.core.errors import InputError
 from stemjax.core.executor import Execution, replicate
 from stemjax.inference.problem import Problem
-from stemjax.inference.solvers.optimise import Plan, State, distribute, diverged, epoch, initial, mean_loss
+from stemjax.inference.solvers.optimise import Plan, State, distribute, diverged, epoch_scored, initial, mean_loss
+from stemjax.problems.ptychography.patterns import Patterns
 from stemjax.problems.ptychography.settings import PtychographySettings
-from stemjax.problems.ptychography.setup import Patterns
 from stemjax.problems.ptychography.solve import make_plan
 
 CHECKPOINT = "checkpoint.h5"
@@ -26,11 +26,12 @@ CHECKPOINT = "checkpoint.h5"
 
 @dataclass
 class Progress:
-    """How far a run has come: state as numpy arrays, epochs done, loss and seconds of each, loss at the start."""
+    """How far a run has come: state as numpy arrays, epochs done, losses and seconds of each, loss at the start."""
 
     state: State
     epochs: int = 0
     loss: list[float] = field(default_factory=list)
+    held_out: list[float] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     first: float = np.inf
     status: str = ""
@@ -59,7 +60,9 @@ def iterate(
     state = initial(spread, schedule)
     progress = Progress(jax.tree.map(np.array, state))
     if stored is not None:
-        progress = Progress(restore(state, stored), stored.epochs, stored.loss, stored.times, stored.guess["loss"])
+        progress = Progress(
+            restore(state, stored), stored.epochs, stored.loss, stored.held_out, stored.times, stored.guess["loss"]
+        )
         state = replicate(progress.state, execution)
     guess = {
         "matrix": patterns.matrix.tolist(),
@@ -73,7 +76,8 @@ def iterate(
         if not _one_epoch(spread, state_box := [state], schedule, progress):
             break
         state = state_box[0]
-        reporter.epoch(progress.epochs, progress.loss[-1], seconds=round(progress.times[-1], 4))
+        held = {"held_out": progress.held_out[-1]} if np.isfinite(progress.held_out[-1]) else {}
+        reporter.epoch(progress.epochs, progress.loss[-1], seconds=round(progress.times[-1], 4), **held)
         keeper.offer(progress, last=bool(signals.told) or progress.epochs == epochs)
         signals.obey()
     return progress
@@ -82,7 +86,7 @@ def iterate(
 def _one_epoch(spread: Problem, box: list[State], schedule: Plan, progress: Progress) -> bool:
     """One epoch; False where its loss is not finite, and `progress` then holds the state before it."""
     begin = time.perf_counter()
-    state, values = epoch(spread, box[0], schedule, progress.epochs)
+    state, values, held = epoch_scored(spread, box[0], schedule, progress.epochs)
     loss = mean_loss(values, spread, schedule.batch)
     if progress.epochs == 0:
         progress.first = float(values[0])
@@ -97,6 +101,7 @@ def _one_epoch(spread: Problem, box: list[State], schedule: Plan, progress: Prog
     box[0], progress.state = state, kept
     progress.epochs += 1
     progress.loss.append(loss)
+    progress.held_out.append(held)
     progress.times.append(time.perf_counter() - begin)
     return True
 
@@ -122,7 +127,8 @@ class Keeper:
         path, guess = self.job.folder / CHECKPOINT, {**self.guess, "loss": progress.first}
         state, marks = progress.state, self.job.marks
         try:
-            save(path, Checkpoint(state, progress.epochs, progress.loss, progress.times, marks, guess))
+            loss, held, times = progress.loss, progress.held_out, progress.times
+            save(path, Checkpoint(state, progress.epochs, loss, held, times, marks, guess))
             self.job.signals.advice = f"{path} holds epoch {progress.epochs}; go on from it with --resume"
         except (InputError, OSError) as error:
             if not self.failed:

@@ -19,7 +19,7 @@ from stemjax.app.epochs import CHECKPOINT, Job, Progress, iterate
 from stemjax.app.estimate import check_memory
 from stemjax.app.folder import claimed
 from stemjax.app.interruption import watched
-from stemjax.app.misfit import ending
+from stemjax.app.misfit import ending, held_out_words
 from stemjax.app.progress import Reporter
 from stemjax.app.provenance import provenance
 from stemjax.app.survey import survey, suspicions
@@ -30,13 +30,15 @@ from stemjax.inference.problem import Problem, insert
 from stemjax.inference.result import Named, Result
 from stemjax.io import read_recording, read_result, write_result
 from stemjax.io.checks import check_order
+from stemjax.io.mask import read_mask
 from stemjax.io.probe import probe
 from stemjax.metrics.truth import against_truth
 from stemjax.problems.ptychography.calibration import calibration, selected_shape
 from stemjax.problems.ptychography.lift import lift, lift_epochs, with_phase
 from stemjax.problems.ptychography.outcome import make_result
+from stemjax.problems.ptychography.patterns import Patterns, prepare_patterns
 from stemjax.problems.ptychography.settings import PtychographySettings
-from stemjax.problems.ptychography.setup import Patterns, make_experiment_guess, make_ptychography, prepare_patterns
+from stemjax.problems.ptychography.setup import make_experiment_guess, make_ptychography
 from stemjax.problems.ptychography.solve import first_guess
 
 RESULT = "result.h5"
@@ -212,7 +214,10 @@ def _problem(
     reporter: Reporter,
 ) -> tuple[Patterns, Problem]:
     """The statement, with the first guess found or taken from a checkpoint."""
-    patterns = prepare_patterns(recording, settings)
+    name = settings.data.mask
+    patterns = prepare_patterns(
+        recording, settings, None if name is None else read_mask(name, recording.detector_shape)
+    )
     if stored is None:
         defocus = recording.defocus if settings.probe.defocus == "auto" else None
         patterns, guess = first_guess(patterns, settings, execution, stored_defocus=defocus, report=reporter.message)
@@ -232,7 +237,7 @@ def _lifted(
     solver, slices = settings.solver, settings.object.slices
     if not (epochs := lift_epochs(solver.lift, slices, len(patterns.counts))) or settings.refine.object is None:
         return problem
-    phase = lift(problem, epochs, execution, seed=solver.seed, report=reporter.message)
+    phase = lift(problem, epochs, execution, seed=solver.seed, held_out=solver.held_out, report=reporter.message)
     guess = with_phase(problem.experiment, phase, positive=settings.prior.positivity)
     return make_ptychography(patterns, settings, guess, execution)
 
@@ -262,9 +267,11 @@ def _finish(
     truth: Path | None,
 ) -> Result:
     experiment = insert(problem, done.state.z)
-    status = done.status or ending(done.loss, patterns.counts, settings.solver.noise)
+    words = held_out_words(done.held_out)
+    status = done.status or ending(done.loss, patterns.counts, settings.solver.noise) + words
     diagnostics: dict[str, Any] = {
         "loss": np.array(done.loss),
+        **({"held_out_loss": np.array(done.held_out)} if np.isfinite(done.held_out).all() and done.held_out else {}),
         "epoch_time": np.array(done.times),
         "findings": patterns.findings,
     }

@@ -11,6 +11,9 @@ from stemjax.app.progress import epochs_text
 TIMES = 20.0
 """A misfit this many times the one of a right model is not noise."""
 
+RISE = 0.02
+"""Held-out patterns that rise again by this share of their whole fall tell of noise that is fitted."""
+
 
 def ending(loss: Sequence[float], counts: np.ndarray, noise: str) -> str:
     """A sentence on how the epochs went.
@@ -34,6 +37,26 @@ def ending(loss: Sequence[float], counts: np.ndarray, noise: str) -> str:
     return (
         f"{start}{change}, {loss[-1] / expected:.0f} times what noise alone would leave ({expected:.3g}): the model "
         "does not explain the data; check orientation, probe.defocus, data.semiangle, hot pixels, or give more epochs"
+    )
+
+
+def held_out_words(held_out: Sequence[float]) -> str:
+    """What patterns that were not fitted say of the run; empty where none were held out.
+
+    >>> held_out_words([9.0, 5.0, 4.0])
+    '; held-out patterns end at 4'
+    >>> held_out_words([9.0, 4.0, 5.0])
+    '; held-out patterns were best after epoch 2 (4), they end at 5: later epochs fit noise; give fewer, or a prior'
+    """
+    values = np.asarray(held_out, float)
+    if not values.size or not np.isfinite(values).all():
+        return ""
+    best, last = int(np.argmin(values)), float(values[-1])
+    if last - values[best] <= RISE * (values[0] - values[best]):
+        return f"; held-out patterns end at {last:.5g}"
+    return (
+        f"; held-out patterns were best after epoch {best + 1} ({values[best]:.5g}), they end at {last:.5g}: later "
+        "epochs fit noise; give fewer, or a prior"
     )
 
 

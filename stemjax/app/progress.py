@@ -86,7 +86,10 @@ class BarReporter:
 
     def epoch(self, number: int, loss: float, **fields: Any) -> None:
         seconds = (time.monotonic() - self._begin) / max(number - self._done, 1)
-        state = f"loss {float(loss):.6g}, {rate_text(seconds)}, {duration(seconds * (self._epochs - number))} left"
+        held = f", held out {fields['held_out']:.6g}" if "held_out" in fields else ""
+        state = (
+            f"loss {float(loss):.6g}{held}, {rate_text(seconds)}, {duration(seconds * (self._epochs - number))} left"
+        )
         self._progress.update(self._task, completed=number, state=state)
         _tell(self._log, "epoch", epoch=number, loss=float(loss), **fields)
 

@@ -17,6 +17,7 @@ from stemjax.core.typing import Array
 from stemjax.forward.diffraction import Diffraction, window, with_margin
 from stemjax.forward.experiment import Experiment
 from stemjax.forward.image import responses
+from stemjax.forward.moves import refuse_moves
 from stemjax.forward.propagation import average_configurations
 from stemjax.optics.electron import interaction_parameter, wavelength
 from stemjax.scatter.channelling import excited
@@ -49,6 +50,7 @@ class Channelling:
             potentials: Effective potentials W of an arrangement of the specimen.
             index: Which probes; all if left out.
         """
+        refuse_moves(experiment, "a channelling map")
         probe = experiment.probe
         weights = responses(experiment.detectors, probe.grid, probe.energy)
 

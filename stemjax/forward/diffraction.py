@@ -17,6 +17,7 @@ from stemjax.core.grid import Grid
 from stemjax.core.typing import Array, real
 from stemjax.detect.pixelated import PixelatedDetector, record
 from stemjax.forward.experiment import Experiment
+from stemjax.forward.moves import Moves, common_tilt, descanned, moves, tilted
 from stemjax.forward.propagation import as_one_program, average_configurations
 from stemjax.optics.electron import interaction_parameter
 from stemjax.optics.probe import Probe, probe_waves
@@ -26,10 +27,11 @@ from stemjax.scatter.propagator import slice_propagators
 
 
 class Shared(NamedTuple):
-    """What all probes have in common: waves [mode ny nx], propagators [step ny nx], dose, camera."""
+    """What all probes share: waves [mode ny nx], propagators [step ny nx] over distances [step] [Å], dose, camera."""
 
     waves: Array
     propagators: Array
+    distances: Array
     dose: Array
     camera: Any = None
 
@@ -108,8 +110,9 @@ class Diffraction:
         """
         shared, field, items, corners = self.prepare(experiment)
         lanes = index.shape[0]
-        number = jnp.minimum(index * lanes + jnp.arange(lanes)[:, None], items.shape[0] - 1)
-        batch = Batch(items[number], corners[number], data, index, weight)
+        number = jnp.minimum(index * lanes + jnp.arange(lanes)[:, None], corners.shape[0] - 1)
+        items = jax.tree.map(lambda a: a[number], items)
+        batch = Batch(items, corners[number], data, index, weight)
         grid = experiment.probe.grid
 
         def one(shared: Shared, patch: Array, item: Array, datum: Any) -> Array:
@@ -151,7 +154,7 @@ class Diffraction:
 
         def prepared(unknowns: Any) -> tuple[Shared, Array, Array]:
             shared, field, items, _ = self.prepare(model_of(unknowns))
-            return shared, field, items[number]
+            return shared, field, jax.tree.map(lambda a: a[number], items)
 
         def expected(shared: Shared, patch: Array, item: Array) -> Array:
             values = self.kept((shared.dose, shared.camera), self.intensity(shared, patch, item, grid))
@@ -173,22 +176,23 @@ class Diffraction:
 
         return product
 
-    def prepare(self, experiment: Experiment) -> tuple[Shared, Array, Array, Array]:
-        """What is computed once, not for every probe: shared arrays, transmission, shifts [Å] and corners [pixel].
+    def prepare(self, experiment: Experiment) -> tuple[Shared, Array, Array | Moves, Array]:
+        """What is computed once, not for every probe: shared arrays, transmission, moves and corners [pixel].
 
         The transmission is [slice ny nx], or [configuration slice ny nx] where atoms have several arrangements.
         """
         probe, specimen = experiment.probe, thinned(experiment.specimen, self.steps)
         field = self.field(specimen, probe)
         # A disk off the detector's centre is no tilted beam: the propagators take its drift out again.
-        tilt = experiment.tilt + probe.centre
+        tilt = common_tilt(experiment) + probe.centre
         propagators = slice_propagators(
             probe.grid, specimen.thickness, probe.energy, tilt,
             limit=self.limit, taper=self.taper, exact=self.exact,
         )  # fmt: skip
         positions = probe_positions(experiment.scan) - specimen.origin[None]
         corners, shifts = _place(positions, specimen.grid, probe.grid.shape, specimen.periodic)
-        return Shared(probe_waves(probe), propagators, experiment.dose, experiment.camera), field, shifts, corners
+        shared = Shared(probe_waves(probe), propagators, specimen.thickness, experiment.dose, experiment.camera)
+        return shared, field, moves(experiment, shifts), corners
 
     def field(self, specimen: Any, probe: Probe) -> Array:
         """Transmission of a specimen, band-limited where asked, and with a margin for windows that reach over."""
@@ -203,14 +207,14 @@ class Diffraction:
             field = jnp.fft.ifft2(jnp.fft.fft2(field) * mask[None])
         return with_margin(field, specimen, probe)
 
-    def intensity(self, shared: Shared, patch: Array, shift: Array, grid: Grid) -> Array:
-        """Intensity [ny nx] of one probe, displaced by `shift` [Å] in its window; the mean where there are several."""
+    def intensity(self, shared: Shared, patch: Array, item: Array | Moves, grid: Grid) -> Array:
+        """Intensity [ny nx] of one probe, displaced in its window by [Å], or by `Moves`; the mean over arrangements."""
         if patch.ndim == 4:
             # Without the checkpoint the gradient would keep the waves of all arrangements at once.
-            one = jax.checkpoint(lambda field: self.intensity(shared, field, shift, grid))
+            one = jax.checkpoint(lambda field: self.intensity(shared, field, item, grid))
             total = jax.lax.scan(lambda sum_, field: (sum_ + one(field), None), jnp.zeros(grid.shape), patch)[0]
             return total / patch.shape[0]
-        waves = exit_waves(shared, patch, shift, grid, reversible=self.reversible, steps=self.steps)
+        waves = exit_waves(shared, patch, item, grid, reversible=self.reversible, steps=self.steps)
         return jnp.sum(waves.real**2 + waves.imag**2, axis=0)
 
 
@@ -228,15 +232,20 @@ def thinned(specimen: Any, steps: int) -> Any:
 
 
 def exit_waves(
-    shared: Shared, patch: Array, shift: Array, grid: Grid, *, reversible: bool = False, steps: int = 1
+    shared: Shared, patch: Array, item: Array | Moves, grid: Grid, *, reversible: bool = False, steps: int = 1
 ) -> Array:
     """Exit waves of all modes of one probe in reciprocal space [mode ny nx]."""
-    ramp_y, ramp_x = shift_ramps(grid, shift)
+    ramp_y, ramp_x = shift_ramps(grid, item.shift if isinstance(item, Moves) else item)
+    propagators = shared.propagators
+    if isinstance(item, Moves):
+        propagators = tilted(propagators, item, shared.distances, grid)
 
     def one(wave: Array) -> Array:
         if reversible:
-            return reversible_multislice(wave * ramp_y * ramp_x, *repeated(patch, shared.propagators, steps))
-        return multislice(wave * ramp_y * ramp_x, patch, shared.propagators, steps=steps)
+            out = reversible_multislice(wave * ramp_y * ramp_x, *repeated(patch, propagators, steps))
+        else:
+            out = multislice(wave * ramp_y * ramp_x, patch, propagators, steps=steps)
+        return descanned(out, item, grid) if isinstance(item, Moves) else out
 
     # A single mode stays free of a batch axis, which XLA's CPU code handles better.
     return one(shared.waves[0])[None] if shared.waves.shape[0] == 1 else jax.vmap(one)(shared.waves)

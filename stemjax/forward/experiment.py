@@ -22,7 +22,7 @@ class Experiment(struct.PyTreeNode):
         specimen: A `PixelatedObject`, a `PotentialObject` or anything with their `transmission`.
         scan: Where the probe goes.
         dose: Electrons in one pattern.
-        tilt: Small tilt of the specimen (y, x) [mrad].
+        tilt: Small tilt of the specimen (y, x), or one a pattern [pattern 2] [mrad].
         detectors: Detectors of a scanned image by name; a pixelated detector belongs to the simulator.
         camera: How electrons on the pixelated detector become counts (`stemjax.Camera`); None for an ideal one.
         spectrometer: What an energy-loss spectrum is made of (`stemjax.spectra.model`); None if there is none.
@@ -44,7 +44,7 @@ def make_experiment(
     scan: Scan,
     *,
     dose: Annotated[Scalar, "electron"] = 1.0,
-    tilt: Annotated[tuple[float, float], "mrad"] = (0.0, 0.0),
+    tilt: Annotated[Any, "mrad"] = (0.0, 0.0),
     detectors: dict[str, Any] | None = None,
     camera: Any = None,
     spectrometer: Any = None,
@@ -56,7 +56,7 @@ def make_experiment(
         specimen: The specimen; its pixels must be those of the probe's window.
         scan: The scan.
         dose: Electrons in one pattern; 1 gives intensities as fractions of the beam.
-        tilt: Specimen tilt (y, x) [mrad].
+        tilt: Specimen tilt (y, x) [mrad], or one a pattern [pattern 2] where it is bent.
         detectors: Detectors of scanned images by name.
         camera: How electrons become counts on a pixelated detector.
         spectrometer: What an energy-loss spectrum is made of.
@@ -76,6 +76,7 @@ def make_experiment(
             "repeat or pad the specimen, or use a smaller window"
         )
     _check_positions(specimen, scan)
+    _check_moves(scan, tilt)
     return Experiment(
         probe=probe,
         specimen=specimen,
@@ -86,6 +87,17 @@ def make_experiment(
         camera=camera,
         spectrometer=spectrometer,
     )
+
+
+def _check_moves(scan: Scan, tilt: Any) -> None:
+    """Refuse a tilt or a descan that is neither one for all nor one a pattern."""
+    for name, shape, common in (
+        ("tilt", np.shape(tilt), True),
+        ("descan", () if scan.descan is None else np.shape(scan.descan), scan.descan is None),
+    ):
+        if not ((common and shape in ((2,), ())) or shape == scan.positions.shape):
+            each = f"[{scan.positions.shape[0]} 2]"
+            raise InputError(f"a {name} of shape {shape}; give (y, x) in mrad{', or' if common else ' as'} {each}")
 
 
 def _check_positions(specimen: Any, scan: Scan) -> None:
@@ -114,4 +126,4 @@ class Measurement(struct.PyTreeNode):
     """
 
     counts: Annotated[Array | np.ndarray, "electron"]
-    mask: Array | None = None
+    mask: Array | np.ndarray | None = None

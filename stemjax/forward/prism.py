@@ -21,6 +21,7 @@ from stemjax.core.typing import Array, real
 from stemjax.detect.pixelated import PixelatedDetector, record
 from stemjax.forward.beams import aperture_beams, reach_of
 from stemjax.forward.experiment import Experiment
+from stemjax.forward.moves import refuse_moves
 from stemjax.forward.prism_forms import Form, slice_count, slice_work, whole_form
 from stemjax.forward.prism_interpolated import interpolated_form
 from stemjax.forward.prism_region import Region, check_region, region_form
@@ -224,6 +225,7 @@ class Prism:
         return jnp.sum(weight.ravel() * jax.vmap(lambda mean, datum: score(mean, datum, *camera))(expected, records))
 
     def _propagators(self, experiment: Experiment, form: Form) -> Array:
+        refuse_moves(experiment, "PRISM")
         # A disk off the detector's centre is no tilted beam: the propagators take its drift out again.
         tilt = experiment.tilt + experiment.probe.centre
         return slice_propagators(

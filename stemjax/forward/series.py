@@ -22,6 +22,7 @@ from stemjax.core.fourier import shift_ramps
 from stemjax.core.typing import Array, real
 from stemjax.forward.diffraction import Diffraction, Shared, window
 from stemjax.forward.experiment import Experiment
+from stemjax.forward.moves import refuse_moves
 from stemjax.forward.prism import Prism
 from stemjax.forward.prism_forms import slice_count
 from stemjax.forward.propagation import average_configurations
@@ -167,6 +168,7 @@ def _collect_series(
     """What is kept [pattern state depth ...] of probes [state mode ny nx] after some slices, or after all of them."""
     if isinstance(propagation, Prism):
         return propagation.collect_series(experiment, waves, depths, keep, extra, index)
+    refuse_moves(experiment, "a series")
     grid = experiment.probe.grid
 
     def through(specimen: Any) -> Any:

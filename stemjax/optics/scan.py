@@ -59,6 +59,7 @@ class Scan(struct.PyTreeNode):
         walk: Drift of no simple law at the times `knots` [knot 2] (y, x) [Å], linear in between, constant beyond.
         knots: Times of `walk` [knot] [s], increasing.
         jitter: Displacement of every line of the fast scan [line 2] (y, x) [Å].
+        descan: Displacement of every pattern on the detector [pattern 2] (y, x) [mrad], which imperfect descan leaves.
         line: Number of the line that every pattern belongs to; static.
         pixel: Number of the image's pixel that every pattern fills, where time does not run along the rows; static.
     """
@@ -72,6 +73,7 @@ class Scan(struct.PyTreeNode):
     walk: Annotated[Array, "Å"] | None = None
     knots: Annotated[Array, "s"] | None = None
     jitter: Annotated[Array, "Å"] | None = None
+    descan: Annotated[Array, "mrad"] | None = None
     line: Numbers | None = struct.field(pytree_node=False, default=None)
     pixel: Numbers | None = struct.field(pytree_node=False, default=None)
 

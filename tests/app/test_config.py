@@ -43,6 +43,7 @@ WRONG = {
     "count": ["many", True, [], {"a": 1}, 0, -3, 2.5, "3 nm", 10**30],
     "seed": ["many", True, [], {"a": 1}, -3, 2.5, "3 nm", 10**30],
     "devices": ["many", True, [], 0, -3, 2.5],
+    "share": ["half", True, [], -0.1, 0.9],
     "passes": ["many", True, [], -3, 2.5],
     "flag": ["maybe", 3, [], {"a": 1}],
     "choice": ["poison", 3, [], {"a": 1}],
@@ -138,7 +139,7 @@ SIMULATION = (
 SECTIONS = ["data", "data.crop", "probe", "object", "refine", "prior", "solver", "output"]
 KINDS = {
     "ptychography": dict.fromkeys(SECTIONS, "section")
-    | dict.fromkeys(["data.file", "data.key", "data.format", "data.axes", "output.folder"], "text")
+    | dict.fromkeys(["data.file", "data.key", "data.format", "data.axes", "data.mask", "output.folder"], "text")
     | {"problem": "problem", "orientation": "orientation", "orientation.rotation": "turn"}
     | dict.fromkeys(["orientation.transpose", "orientation.flip_y", "orientation.flip_x"], "flag")
     | {"data.scan_shape": "pair of counts", "data.energy": "energy", "data.scan_step": "pair of sizes"}
@@ -147,11 +148,12 @@ KINDS = {
     | {"data.crop.y": "range", "data.crop.x": "range"}
     | {"probe.defocus": "length", "probe.aberrations": "aberrations", "probe.modes": "count"}
     | {"object.kind": "choice", "object.slices": "count", "object.thickness": "size", "object.padding": "margin"}
-    | {"object.steps": "devices", "solver.lift": "passes"}
+    | {"object.steps": "devices", "solver.lift": "passes", "solver.held_out": "share"}
     | {f"refine.{n}": "free" for n in UNKNOWNS if n != "aberrations"}
     | {"refine.aberrations": "free aberrations"}
     | dict.fromkeys(["prior.total_variation", "prior.smoothness", "prior.slice_smoothness"], "positive")
-    | {"prior.positivity": "flag", "prior.position_std": "size"}
+    | {"prior.positivity": "flag", "prior.position_std": "size", "prior.drift_step": "size"}
+    | {"prior.descan_std": "angle", "prior.tilt_std": "angle"}
     | {"solver.epochs": "count", "solver.batch": "count", "solver.noise": "choice", "solver.rate": "rates"}
     | {"solver.seed": "seed", "solver.dtype": "choice", "solver.devices": "devices"}
     | {"output.checkpoint": "checkpoint", "output.report": "flag"},

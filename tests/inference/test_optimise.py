@@ -5,13 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
 
 import stemjax as sj
-from stemjax.inference.batches import deal, lane_count, shuffled
+from stemjax.inference.batches import batch_of, deal, held_out, lane_count, shuffled, without
 from stemjax.inference.solvers import optimise as solver
-from tests.inference.test_problem import X, line_problem
+from tests.inference.test_problem import Counts, Line, Straight, X, line_problem
 
 
 @given(st.integers(1, 200), st.integers(1, 4), st.integers(1, 64), st.integers(0, 5))
@@ -80,6 +81,53 @@ def test_leaf_at_rate_zero_rests_and_then_starts_fresh():
     state, _ = solver.epoch(spread, state, plan, 3)
     assert float(state.z["slope"]) != 2.0
     assert int(state.memory["slope"].count) == 5
+
+
+@given(st.integers(80, 400), st.integers(1, 4), st.floats(0.01, 0.5), st.integers(0, 3))
+def test_what_is_held_out_has_no_weight_in_any_batch_and_comes_once_in_its_own(records, devices, share, seed):
+    lanes, chosen = lane_count(devices, records), held_out(records, share, seed=seed)
+    index, weight = without(chosen, shuffled(records, lanes, 16, seed=seed, epoch=0))
+    number = index * lanes + np.arange(lanes)[None, :, None]
+    np.testing.assert_array_equal(np.sort(number[weight > 0]), np.flatnonzero(~chosen))
+    place, given_ = batch_of(chosen, lanes)
+    held = place * lanes + np.arange(lanes)[:, None]
+    np.testing.assert_array_equal(np.sort(held[given_ > 0]), np.flatnonzero(chosen))
+
+
+class LongLine(Straight):
+    """A line of 400 points."""
+
+    x = np.linspace(1.0, 5.0, 400)
+
+    def __call__(self, model, index=None):
+        values = model.slope * jnp.asarray(self.x) + model.offset
+        return (values if index is None else values[index])[:, None]
+
+    def total(self, model, score, data, index, weight):
+        lanes = index.shape[0]
+        number = jnp.minimum(index * lanes + jnp.arange(lanes)[:, None], len(self.x) - 1)
+        records = data[jnp.arange(lanes)[:, None], index]
+        return jnp.sum(weight * jax.vmap(jax.vmap(score))(self(model)[number], records))
+
+
+def test_held_out_records_are_scored_and_not_fitted():
+    counts = np.random.default_rng(3).poisson(4.0 * LongLine.x + 10.0)[:, None].astype(float)
+    guess = Line(jnp.array(2.0), jnp.array(3.0))
+    problem = sj.make_problem(
+        guess, Counts(counts), forward=LongLine(), noise=sj.Poisson(0.0), free=["slope", "offset"]
+    )
+    plan = sj.Plan(rates={"slope": 0.05, "offset": 0.05}, batch=100, held_out=0.1)
+    chosen = held_out(400, 0.1, seed=0)
+    found = sj.optimise(problem, plan, 3)
+    mean, seen = float(found.value.slope) * LongLine.x[chosen] + float(found.value.offset), counts[chosen, 0]
+    expected = np.mean(scipy.special.xlogy(seen, seen / mean) - seen + mean)
+    np.testing.assert_allclose(found.history["held_out"][-1], expected, rtol=1e-6)
+    # Whatever the held-out records say, the fit is the same.
+    spoilt = np.asarray(problem.measurement.counts).copy()
+    spoilt[chosen] = 7.0
+    other = sj.optimise(problem.replace(measurement=problem.measurement.replace(counts=jnp.asarray(spoilt))), plan, 3)
+    np.testing.assert_array_equal(found.value.slope, other.value.slope)
+    assert other.history["held_out"][-1] != found.history["held_out"][-1]
 
 
 def test_missing_and_unknown_rates_are_refused():

@@ -18,13 +18,9 @@ from stemjax.optics.probe import make_probe
 from stemjax.optics.scan import make_raster
 from stemjax.problems.ptychography.gauge import scanned_area
 from stemjax.problems.ptychography.lift import absorbing, lift, renewed, with_phase
+from stemjax.problems.ptychography.patterns import prepare_patterns
 from stemjax.problems.ptychography.settings import PtychographySettings
-from stemjax.problems.ptychography.setup import (
-    make_experiment_guess,
-    make_ptychography,
-    prepare_patterns,
-    propagation_steps,
-)
+from stemjax.problems.ptychography.setup import make_experiment_guess, make_ptychography, propagation_steps
 from stemjax.specimen.objects import make_object, make_potential_object
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "sim-sto-abtem"

@@ -12,8 +12,9 @@ from stemjax.inference.solvers.optimise import optimise
 from stemjax.metrics.phase_error import phase_error
 from stemjax.problems.ptychography.gauge import fix_gauge, scanned_area, skewness
 from stemjax.problems.ptychography.guess import bright_field_disk, orientation_matrix, scan_orientation
+from stemjax.problems.ptychography.patterns import prepare_patterns
 from stemjax.problems.ptychography.settings import PtychographySettings
-from stemjax.problems.ptychography.setup import make_ptychography, prepare_patterns
+from stemjax.problems.ptychography.setup import make_ptychography
 from stemjax.problems.ptychography.sign import sign_of_phase
 from stemjax.problems.ptychography.solve import first_guess, make_plan
 

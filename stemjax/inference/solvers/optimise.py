@@ -20,7 +20,7 @@ import optax
 from stemjax.core.errors import InputError, nearest
 from stemjax.core.executor import Execution, replicate, shard
 from stemjax.inference import problem as statement
-from stemjax.inference.batches import batch_shape, deal, lane_count, shuffled
+from stemjax.inference.batches import batch_of, batch_shape, deal, held_out, lane_count, shuffled, without
 from stemjax.inference.data_sets import Dealt, groups, lanes_of, part_of, score
 from stemjax.inference.faults import fault
 from stemjax.inference.outcome import at_point
@@ -48,6 +48,7 @@ class Plan:
         batch: Records in a minibatch; rounded to a multiple of the lanes.
         transform: The optax transformation of gradients, without a learning rate.
         seed: Seed of the order of records.
+        held_out: Share of the records that are not fitted but scored after every epoch (`epoch_scored`); few are none.
         execution: Where the records are computed; that of the forward model.
     """
 
@@ -55,6 +56,7 @@ class Plan:
     batch: int = 64
     transform: optax.GradientTransformation = optax.scale_by_adam(b2=0.99)
     seed: int = 0
+    held_out: float = 0.0
     execution: Execution = Execution()
 
 
@@ -86,16 +88,17 @@ def _initial(problem: Problem, transform: optax.GradientTransformation) -> State
     return State(z, {path: transform.init(value) for path, value in z.items()})
 
 
-@functools.partial(jax.jit, static_argnums=5, donate_argnums=1)
+@functools.partial(jax.jit, static_argnums=6, donate_argnums=1)
 def _epoch(
     problem: Problem,
     state: State,
     rates: dict[str, jax.Array],
     batches: tuple[jax.Array, jax.Array],
+    held: tuple[jax.Array, jax.Array] | None,
     records: jax.Array,
     transform: optax.GradientTransformation,
-) -> tuple[State, jax.Array]:
-    """One pass over all records; returns the state and the mean loss of a record in every batch."""
+) -> tuple[State, jax.Array, jax.Array | None]:
+    """One pass over all records: the state, the mean loss of a record in every batch, and that of those held out."""
     loss = _batch_loss(problem, records) if in_batches(problem) else _whole_loss(problem, records)
 
     def step(state: State, batch: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
@@ -104,7 +107,8 @@ def _epoch(
         moved = {p: _move(transform, gradient[p], memory[p], z[p], rates[p]) for p in z}
         return State({p: m[0] for p, m in moved.items()}, {p: m[1] for p, m in moved.items()}), value
 
-    return jax.lax.scan(step, state, batches)
+    after, values = jax.lax.scan(step, state, batches)
+    return after, values, None if held is None else loss(after.z, *held)[1]
 
 
 Loss = Callable[[Unconstrained, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -188,13 +192,22 @@ def epoch(problem: Problem, state: State, plan: Plan, number: int) -> tuple[Stat
         The new state and the mean negative log-likelihood of a record in every batch, before the step that it caused:
         the first is that of the state given, `mean_loss` takes the mean of all.
     """
+    return epoch_scored(problem, state, plan, number)[:2]
+
+
+def epoch_scored(problem: Problem, state: State, plan: Plan, number: int) -> tuple[State, np.ndarray, float]:
+    """`epoch`, and the mean negative log-likelihood of a held-out record after it; nan where none is held out."""
     records = statement.records(problem)
-    batches = (np.zeros((1, 1, 1), np.int32), np.ones((1, 1, 1), np.float32))
+    batches, held = (np.zeros((1, 1, 1), np.int32), np.ones((1, 1, 1), np.float32)), None
     if in_batches(problem):
-        batches = shuffled(records, lanes_in(problem), plan.batch, seed=plan.seed, epoch=number)
+        lanes = lanes_in(problem)
+        batches = shuffled(records, lanes, plan.batch, seed=plan.seed, epoch=number)
+        chosen = held_out(records, plan.held_out, seed=plan.seed)
+        if chosen.any():
+            batches, held = without(chosen, batches), batch_of(chosen, lanes)
     rates = rates_at(plan, problem.free, number)
-    state, losses = _epoch(problem, state, rates, batches, np.float32(records), plan.transform)
-    return state, np.asarray(losses)
+    state, losses, score_ = _epoch(problem, state, rates, batches, held, np.float32(records), plan.transform)
+    return state, np.asarray(losses), float("nan") if score_ is None else float(score_)
 
 
 def lanes_in(problem: Problem) -> int:
@@ -247,18 +260,19 @@ def optimise(
         report: Called after every epoch with its number and loss.
 
     Returns:
-        The result; `history["loss"]` is the mean negative log-likelihood of a record by epoch. An epoch whose loss is
-        not finite ends the run at the state before it.
+        The result; `history["loss"]` is the mean negative log-likelihood of a record by epoch, `history["held_out"]`
+        that of the records held out, after it, where the plan holds any out. An epoch whose loss is not finite ends
+        the run at the state before it.
 
     Raises:
         InputError: The likelihood is not finite at the first guess; the message says where.
     """
     spread = distribute(problem, plan.execution)
-    state, losses, first = initial(spread, plan), [], np.inf
+    state, losses, unseen, first = initial(spread, plan), [], [], np.inf
     status, success = f"ran {epochs} epochs", True
     for number in range(epochs):
         good = jax.tree.map(np.array, state)
-        state, values = epoch(spread, state, plan, number)
+        state, values, held = epoch_scored(spread, state, plan, number)
         loss = mean_loss(values, spread, plan.batch)
         first = float(values[0]) if number == 0 else first
         if number == 0 and not np.isfinite(first):
@@ -268,7 +282,11 @@ def optimise(
             status = f"diverged in epoch {number + 1}: the loss is {loss:g}, at the start it was {first:g}"
             break
         losses.append(loss)
+        unseen.append(held)
         if report is not None:
             report(number, loss)
     z = jax.tree.map(np.array, state.z)
-    return at_point(problem, z, "optimise", status, success=success, history={"loss": np.array(losses)}, state=state)
+    history = {"loss": np.array(losses)}
+    if unseen and np.isfinite(unseen).all():
+        history["held_out"] = np.array(unseen)
+    return at_point(problem, z, "optimise", status, success=success, history=history, state=state)

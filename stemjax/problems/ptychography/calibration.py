@@ -94,6 +94,16 @@ def selected(recording: Recording, data: DataSettings) -> Recording:
     return replace(recording, counts=counts, detector_sampling=binned)
 
 
+def selected_mask(mask: np.ndarray, data: DataSettings) -> np.ndarray:
+    """A mask [ky kx] after `data.bin`: a bin that lost a pixel is not used.
+
+    >>> selected_mask(np.array([[1, 1], [1, 0]]), DataSettings(file="a.h5", bin=2)).tolist()
+    [[0]]
+    """
+    ky, kx = (n // data.bin for n in mask.shape)
+    return mask[: ky * data.bin, : kx * data.bin].reshape(ky, data.bin, kx, data.bin).min(axis=(1, 3))
+
+
 def _range(recording: Recording, data: DataSettings, axis: int) -> tuple[int, int]:
     length, name = recording.scan_shape[axis], "yx"[axis]
     asked = getattr(data.crop, name) if data.crop is not None else None

@@ -42,7 +42,7 @@ class ScanOrientation:
     other_matrix: np.ndarray
 
 
-def bright_field_disk(mean: np.ndarray, expected: float | None = None) -> Disk:
+def bright_field_disk(mean: np.ndarray, expected: float | None = None, mask: np.ndarray | None = None) -> Disk:
     """Centre and radius of the bright-field disk.
 
     The area above a threshold gives a radius; over thresholds from a tenth to nine tenths of the disk's level it
@@ -52,6 +52,7 @@ def bright_field_disk(mean: np.ndarray, expected: float | None = None) -> Disk:
         mean: Mean diffraction pattern [ky kx], zero frequency near the centre.
         expected: Radius that the calibration lets expect [pixel]; the disk's level is then the median of the brightest
             pixels that would fill half of it, so that a small disk is not lost in a wide halo.
+        mask: Pixels that are used [ky kx]; a circle through the edge that is seen then gives the centre.
 
     Raises:
         InputError: No disk stands out, or it is cut by the detector's border.
@@ -75,6 +76,8 @@ def bright_field_disk(mean: np.ndarray, expected: float | None = None) -> Disk:
     inside = mean > middle
     y, x = np.nonzero(inside)
     centre, radius = (float(y.mean()), float(x.mean())), float(np.median(radii[flat]))
+    if mask is not None and not np.all(mask):
+        centre, radius = _seen_circle(inside, np.asarray(mask) > 0)
     if radius < 1.5:
         raise InputError(f"the brightest part of the mean pattern has a radius of {radius:.1f} pixels, too small for a "
                          "bright-field disk; check axes, or bin the detector less")  # fmt: skip
@@ -85,6 +88,24 @@ def bright_field_disk(mean: np.ndarray, expected: float | None = None) -> Disk:
             f"the border of the {ny} × {nx} detector; check data.axes (is the scan where the detector should be?)"
         )
     return Disk(centre, radius)
+
+
+def _seen_circle(inside: np.ndarray, seen: np.ndarray) -> tuple[tuple[float, float], float]:
+    """Centre and radius of a disk of which a mask hides a part: least squares on the edge that is seen."""
+    from scipy.ndimage import binary_dilation, binary_erosion, binary_fill_holes, label
+
+    filled = binary_fill_holes(inside | ~seen) & inside
+    labels = label(filled | ~seen)[0]
+    largest = np.argmax(np.bincount(labels[filled], minlength=labels.max() + 1)) if filled.any() else 0
+    body = filled & (labels == largest)
+    edge = body & ~binary_erosion(body | ~seen) & ~binary_dilation(~seen, iterations=2)
+    y, x = np.nonzero(edge)
+    if len(y) < 5:
+        raise InputError("the mask hides the edge of the bright-field disk; without it the centre is not known")
+    # A circle is linear in its centre and in radius² − centre² (Kåsa 1976); the edge's pixels lie half a pixel inside.
+    columns = np.stack([2.0 * y, 2.0 * x, np.ones(len(y))], axis=1)
+    cy, cx, rest = np.linalg.lstsq(columns, (y**2 + x**2).astype(float), rcond=None)[0]
+    return (float(cy), float(cx)), math.sqrt(max(rest + cy**2 + cx**2, 0.0)) + 0.5
 
 
 def centre_of_mass(counts: np.ndarray, sampling: tuple[float, float]) -> np.ndarray:

@@ -72,7 +72,13 @@ def repeats(patterns: int) -> int:
 
 
 def lift(
-    problem: Problem, epochs: int, execution: Execution, *, seed: int = 0, report: Callable[[str], None] | None = None
+    problem: Problem,
+    epochs: int,
+    execution: Execution,
+    *,
+    seed: int = 0,
+    held_out: float = 0.0,
+    report: Callable[[str], None] | None = None,
 ) -> np.ndarray:
     """The phase to start from, found as a slab by minibatches of Adam with the probe as it is.
 
@@ -83,6 +89,7 @@ def lift(
         epochs: Passes through the patterns.
         execution: Where the patterns are computed.
         seed: Seed of the order of patterns.
+        held_out: Share of the patterns that take no part, those that the epochs hold out with the same seed.
         report: Called with a line of text after every pass.
 
     Returns:
@@ -94,7 +101,7 @@ def lift(
     slab = make_slab(model.specimen.grid, thickness)
     start = model.replace(specimen=slab.replace(origin=model.specimen.origin), probe=model.probe.replace(pixels=None))
     statement = _statement(problem, start, steps, execution)
-    plan = Plan(rates={"specimen": RATE}, batch=BATCH, seed=seed, execution=execution)
+    plan = Plan(rates={"specimen": RATE}, batch=BATCH, seed=seed, held_out=held_out, execution=execution)
     spread = distribute(statement, execution)
     state = initial(spread, plan)
     look, area, before = repeats(problem.measurement.counts.shape[0]), scanned_area(model), 1.0

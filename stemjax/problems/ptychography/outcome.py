@@ -34,7 +34,9 @@ def estimate(experiment: Experiment, seen: View) -> dict[str, Named]:
     Returns:
         `object_phase` (slice, y, x) [rad], `object_amplitude`, `probe` (mode, y, x) in real space, centred;
         `position_x`, `position_y` [Å] in scan order, pixel (0, 0) of the object at the origin; `aberration_C10` ...
-        [Å] (those that are not zero, and C10), `slice_thickness` [Å], `scan_affine`, `specimen_tilt` [mrad], `dose`.
+        [Å] (those that are not zero, and C10), `semiangle` [mrad], `slice_thickness` [Å], `scan_affine`, `dose`;
+        `specimen_tilt` [mrad], or `tilt_y` and `tilt_x` where every pattern has its own; `descan_y` ... [mrad],
+        `line_shift_y` ..., `drift_y` ... [Å] (line,), where they were found.
     """
     specimen, probe = experiment.specimen, experiment.probe
     grid = specimen.grid
@@ -52,7 +54,7 @@ def estimate(experiment: Experiment, seen: View) -> dict[str, Named]:
         "position_x": Named(positions[:, 1], "Å", ("pattern",), "Probe position along x"),
         "slice_thickness": Named(np.asarray(specimen.thickness), "Å", ("slice",), "Thickness of a slice"),
         "scan_affine": Named(np.asarray(experiment.scan.affine), "1", ("y", "x"), "Linear distortion of the scan"),
-        "specimen_tilt": Named(np.asarray(experiment.tilt), "mrad", ("axis",), "Specimen tilt (y, x)"),
+        "semiangle": Named(np.asarray(probe.semiangle), "mrad", (), "Convergence semi-angle"),
         "dose": Named(np.asarray(experiment.dose), "electron", (), "Electrons in one pattern"),
     }
     if not hasattr(specimen, "phase"):
@@ -62,6 +64,27 @@ def estimate(experiment: Experiment, seen: View) -> dict[str, Named]:
         value = np.asarray(getattr(probe.aberrations, name))
         if name == "C10" or float(value) != 0.0:
             named[f"aberration_{name}"] = Named(value, "Å", (), f"Aberration coefficient {name}")
+    return named | _moves(experiment)
+
+
+def _moves(experiment: Experiment) -> dict[str, Named]:
+    """Tilt, descan, and what lines of the scan do, where they are there."""
+    scan, tilt = experiment.scan, np.asarray(experiment.tilt)
+    named: dict[str, Named] = {}
+    if tilt.ndim == 1:
+        named["specimen_tilt"] = Named(tilt, "mrad", ("axis",), "Specimen tilt (y, x)")
+    columns = {
+        "tilt": (tilt if tilt.ndim == 2 else None, "mrad", "pattern", "Specimen tilt at every pattern"),
+        "descan": (scan.descan, "mrad", "pattern", "Displacement of the pattern on the detector"),
+        "line_shift": (scan.jitter, "Å", "line", "Displacement of a line of the scan"),
+        "drift": (scan.walk, "Å", "line", "Drift at a line of the scan"),
+    }
+    for name, (values, unit, along, words) in columns.items():
+        if values is not None:
+            for axis, letter in enumerate("yx"):
+                named[f"{name}_{letter}"] = Named(
+                    np.asarray(values)[:, axis], unit, (along,), f"{words}, along {letter}"
+                )
     return named
 
 

@@ -18,7 +18,10 @@ from stemjax.core.quantity import Degrees, Flag, Parsed, Quantity, Settings, one
 from stemjax.core.units import to_unit
 from stemjax.problems.ptychography.aberration_settings import FREE_NAMES
 
-UNKNOWNS = ("object", "probe", "aberrations", "defocus", "positions", "affine", "thickness", "tilt")
+UNKNOWNS = (
+    "object", "probe", "aberrations", "defocus", "semiangle", "positions", "affine", "lines", "drift", "descan",
+    "thickness", "tilt", "tilts",
+)  # fmt: skip
 """What can be solved for."""
 
 _FREE_KEYS = (*FREE_NAMES, "all")
@@ -154,14 +157,24 @@ class RefineSettings(Settings):
     """The aberrations: all of them, or by name as in {C10: true, C12: after 5}."""
     defocus: FreeOrNot = None
     """The defocus alone (C10)."""
+    semiangle: FreeOrNot = None
+    """The convergence semi-angle, believed within 2 %."""
     positions: FreeOrNot = None
     """The scan position of every pattern."""
     affine: FreeOrNot = None
     """Scale, rotation and shear of the scan as a whole."""
+    lines: FreeOrNot = None
+    """A displacement of every line of the scan."""
+    drift: FreeOrNot = None
+    """A drift of the specimen from line to line, a random walk."""
+    descan: FreeOrNot = None
+    """The displacement of every pattern on the detector."""
     thickness: FreeOrNot = None
     """The thickness of the slices."""
     tilt: FreeOrNot = None
-    """The tilt of the specimen against the beam."""
+    """The tilt of the specimen against the beam, the same everywhere."""
+    tilts: FreeOrNot = None
+    """The tilt of the specimen at every pattern, where it is bent."""
 
     def rate_of(self, name: str) -> float | None:
         """The learning rate that is written beside an unknown here, if any."""

@@ -23,6 +23,7 @@ from stemjax.core.quantity import (
     NumberFromZero,
     PositiveLength,
     Settings,
+    Share,
     Text,
     one_of,
 )
@@ -67,6 +68,8 @@ class DataSettings(Settings):
     """Dark offset that is subtracted from every detector pixel, in units of the data."""
     clip: Flag = False
     """Whether negative values become 0 (after the offset); this biases the mean of readout noise upwards."""
+    mask: Text | None = None
+    """File of the detector pixels that are used (.npy [ky kx], 0 where one is hidden, dead or hot)."""
     replace_by: NumberFromZero | None = None
     """Value for pixels that are nan or infinite; without it such data are refused."""
     crop: AxisCrop | None = None
@@ -131,7 +134,13 @@ class PriorSettings(Settings):
     positivity: Flag = False
     """Whether the phase is kept from being negative."""
     position_std: PositiveLength | None = None
-    """Standard deviation that scan positions are believed to have about the raster [Å]."""
+    """Standard deviation that scan positions, or lines, are believed to have about the raster [Å]."""
+    drift_step: PositiveLength | None = None
+    """Standard deviation of the drift from one line to the next [Å]; 2 % of the resolution if left out."""
+    descan_std: Angle | None = None
+    """Standard deviation of the patterns' displacement on the detector [mrad]; half a pixel if left out."""
+    tilt_std: Angle | None = None
+    """Standard deviation of the tilt of single patterns [mrad]; 2 mrad if left out."""
 
 
 class SolverSettings(Settings):
@@ -142,7 +151,9 @@ class SolverSettings(Settings):
     batch: Count = 64
     """Number of patterns in one step."""
     lift: PassesOrAuto = "auto"
-    """Passes that find the first guess of several slices, which may absorb meanwhile; auto: 9, more for few patterns."""
+    """Passes that find the first guess of several slices, which may absorb meanwhile; auto: 9, more if few patterns."""
+    held_out: Share = 0.02
+    """Share of the patterns that are not fitted but scored after every epoch; 0 for none."""
     noise: Annotated[Literal["poisson", "amplitude", "gaussian"], one_of("poisson", "amplitude", "gaussian")] = (
         "poisson"
     )
@@ -201,6 +212,8 @@ class PtychographySettings(Settings):
     def _agree(self) -> PtychographySettings:
         if self.refine.thickness is not None and self.object.slices == 1:
             raise InputError("refine.thickness needs more than one slice; set object.slices or drop refine.thickness")
+        if self.refine.tilt is not None and self.refine.tilts is not None:
+            raise InputError("refine.tilts has a tilt for every pattern already; drop refine.tilt")
         for name in self.solver.rate:
             if self.refine.rate_of(name) is not None:
                 raise InputError(f"the rate of '{name}' is in solver.rate and in refine; keep one of them")

@@ -1,10 +1,8 @@
-"""From a recording and a person's settings to a problem that a solver takes."""
+"""From patterns and a person's settings to a problem that a solver takes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,25 +10,19 @@ import numpy as np
 from stemjax.core.errors import InputError
 from stemjax.core.executor import Execution
 from stemjax.core.grid import Grid, make_grid
+from stemjax.core.typing import real
 from stemjax.detect.noise import Amplitude, Gaussian, Noise, Poisson
-from stemjax.detect.pixelated import cornered
 from stemjax.forward.diffraction import Diffraction
 from stemjax.forward.experiment import Experiment, Measurement, make_experiment
-from stemjax.forward.recording import Recording
-from stemjax.inference.priors.images import Positive, Product, Ridge, SliceSmooth, Smooth, TotalVariation
 from stemjax.inference.problem import Problem, make_problem
 from stemjax.optics.aberrations import make_aberrations
 from stemjax.optics.electron import interaction_parameter, wavelength
-from stemjax.optics.probe import Probe, make_probe
+from stemjax.optics.probe import Probe, aperture, make_probe
 from stemjax.optics.scan import Scan, make_raster, make_scan
 from stemjax.problems.ptychography.aberration_settings import lens_coefficients
-from stemjax.problems.ptychography.calibration import Calibration, calibration, selected
-from stemjax.problems.ptychography.guess import (
-    bright_field_disk,
-    centre_of_mass,
-    orientation_matrix,
-    scan_orientation,
-)
+from stemjax.problems.ptychography.calibration import Calibration
+from stemjax.problems.ptychography.leaves import SOFT_ZERO, free_leaves, priors
+from stemjax.problems.ptychography.patterns import Patterns
 from stemjax.problems.ptychography.settings import PtychographySettings
 from stemjax.specimen.objects import make_object, make_potential_object
 
@@ -38,141 +30,11 @@ LARGEST_PROBE = 0.9
 """A probe wider than this share of its window is refused: it would meet itself across the border."""
 
 
+LEAST_SEEN = 0.1
+"""Share of the bright-field disk that a mask must leave."""
+
 STEP = 10.0
 """Longest step of the wave through a slice [Å]: in it the heaviest columns turn the phase by less than half a turn."""
-
-SOFT_ZERO = 0.3
-"""A phase that is kept positive starts here, and feels the constraint below it [rad]."""
-
-
-@dataclass(frozen=True)
-class Patterns:
-    """Counts ready for comparison, and what was found in them.
-
-    Args:
-        counts: Electrons [pattern ky kx], zero frequency in the corner.
-        calibration: Values in force.
-        centre: Rest of the disk's centre after the shift by whole pixels (y, x) [mrad].
-        matrix: Scan axes to detector axes [2 2].
-        scan_shape: Raster shape (y, x).
-        findings: What was found and how surely, for the report, as plain values.
-    """
-
-    counts: np.ndarray
-    calibration: Calibration
-    centre: tuple[float, float]
-    matrix: np.ndarray
-    scan_shape: tuple[int, int]
-    findings: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def detector_shape(self) -> tuple[int, int]:
-        """Number of detector pixels (y, x)."""
-        return self.counts.shape[1], self.counts.shape[2]
-
-
-def prepare_patterns(recording: Recording, settings: PtychographySettings) -> Patterns:
-    """Select, convert to electrons, centre the disk, find the orientation.
-
-    Args:
-        recording: As read from a file.
-        settings: The configuration.
-
-    Raises:
-        InputError: Values are missing or impossible.
-    """
-    known = calibration(recording, settings.data)
-    counts = electrons(selected(recording, settings.data).counts, known.electrons_per_count, settings)
-    sampling = known.detector_sampling
-    disk = bright_field_disk(counts.mean(axis=(0, 1)), known.semiangle / float(np.sqrt(sampling[0] * sampling[1])))
-    whole = [round(c) - n // 2 for c, n in zip(disk.centre, counts.shape[2:], strict=True)]
-    rest = tuple(
-        (c - n // 2 - w) * s for c, n, w, s in zip(disk.centre, counts.shape[2:], whole, sampling, strict=True)
-    )
-    findings: dict[str, Any] = {
-        "disk_centre": [round(c, 2) for c in disk.centre],
-        "disk_radius_mrad": round(disk.radius * float(np.sqrt(sampling[0] * sampling[1])), 3),
-    }
-    findings.update(_disk_warning(findings["disk_radius_mrad"], known.semiangle))
-    check_electrons(counts)
-    matrix, found = _orientation(counts, known, settings)
-    shape = (counts.shape[0], counts.shape[1])
-    shifted = np.roll(counts, [-w for w in whole], axis=(2, 3)).reshape(-1, *counts.shape[2:])
-    return Patterns(cornered(shifted), known, (rest[0], rest[1]), matrix, shape, {**findings, **found})
-
-
-def electrons(counts: np.ndarray, electrons_per_count: float, settings: PtychographySettings) -> np.ndarray:
-    """Electrons from a file's numbers, [scan_y scan_x ky kx] float32.
-
-    Raises:
-        InputError: Values are not finite or negative and the configuration does not say what to do with them.
-    """
-    data = settings.data
-    values = np.asarray(counts, dtype=np.float32)
-    if not (good := np.isfinite(values)).all():
-        if data.replace_by is None:
-            raise InputError(
-                f"{int((~good).sum())} of {values.size} detector values are nan or infinite; set data.replace_by "
-                "to the value they should have"
-            )
-        values = np.where(good, values, np.float32(data.replace_by))
-    values = (values - np.float32(data.offset)) * np.float32(electrons_per_count)
-    lowest = float(values.min())
-    if lowest < 0 and not data.clip and settings.solver.noise != "gaussian":
-        share = float((values < 0).mean())
-        raise InputError(
-            f"{100 * share:.2g} % of the counts are negative (lowest {lowest:.4g}); electrons are not: set data.offset "
-            "to the dark level, data.clip: true, or solver.noise: gaussian"
-        )
-    if not values.max() > 0:
-        raise InputError("all counts are zero; check data.key and data.offset")
-    return np.maximum(values, 0.0) if data.clip else values
-
-
-def check_electrons(counts: np.ndarray) -> None:
-    """Refuse fractions of the beam that are taken for electrons: their likelihood would be nearly flat.
-
-    Args:
-        counts: What will be taken for electrons [scan_y scan_x ky kx].
-
-    Raises:
-        InputError: Patterns hold less than ten electrons and the numbers are not whole.
-    """
-    mean = float(counts.sum(axis=(2, 3), dtype=float).mean())
-    sample = counts.reshape(-1, *counts.shape[2:])[:: max(1, len(counts) * counts.shape[1] // 64)]
-    if mean < 10 and not np.array_equal(sample, np.round(sample)):
-        raise InputError(
-            f"a pattern holds {mean:.3g} electrons and the numbers are not whole; are they fractions of the beam? "
-            "Set data.electrons_per_count to the electrons that one unit stands for"
-        )
-
-
-def _disk_warning(found: float, semiangle: float) -> dict[str, str]:
-    if abs(found / semiangle - 1.0) < 0.1:
-        return {}
-    return {
-        "warning": f"the disk measures {found:.3g} mrad, the semi-angle is said to be {semiangle:.3g} mrad; "
-        "check data.detector_sampling and data.semiangle"
-    }
-
-
-def _orientation(
-    counts: np.ndarray, known: Calibration, settings: PtychographySettings
-) -> tuple[np.ndarray, dict[str, Any]]:
-    choice = settings.orientation
-    if choice == "as-is":
-        return np.eye(2), {"orientation": "as-is"}
-    if choice != "auto":
-        given = {"transposed": choice.transpose, "flip_y": choice.flip_y, "flip_x": choice.flip_x}
-        return orientation_matrix(choice.rotation, **given), {"orientation": {"rotation": choice.rotation, **given}}
-    field = centre_of_mass(counts, known.detector_sampling)
-    found = scan_orientation(field, known.scan_step)
-    return found.matrix, {
-        "orientation": {"rotation": found.rotation, "transposed": found.transposed},
-        "curl": round(found.curl, 4),
-        "curl_if_transposed": round(found.other_curl, 4),
-        "other_matrix": found.other_matrix.tolist(),
-    }
 
 
 def window_grid(known: Calibration, detector_shape: tuple[int, int]) -> Grid:
@@ -195,13 +57,28 @@ def make_experiment_guess(patterns: Patterns, settings: PtychographySettings, C1
     """
     grid = window_grid(patterns.calibration, patterns.detector_shape)
     check_window(grid, patterns.calibration, C10)
-    scan = _scan(patterns)
+    scan, probe = _scan(patterns, settings), _probe(grid, patterns, settings, C10)
     return make_experiment(
-        _probe(grid, patterns, settings, C10),
+        probe,
         _specimen(grid, scan, patterns, settings),
         scan,
-        dose=float(patterns.counts.sum(axis=(1, 2), dtype=float).mean()),
+        dose=float(patterns.counts.sum(axis=(1, 2), dtype=float).mean()) / _seen(patterns, probe),
+        tilt=(0.0, 0.0) if settings.refine.tilts is None else np.zeros((len(patterns.counts), 2)),
     )
+
+
+def _seen(patterns: Patterns, probe: Probe) -> float:
+    """Share of the disk that a mask leaves."""
+    if patterns.mask is None:
+        return 1.0
+    disk = np.asarray(aperture(probe.grid, probe.energy, probe.semiangle, centre=probe.centre)) ** 2
+    share = float((disk * patterns.mask).sum() / disk.sum())
+    if share < LEAST_SEEN:
+        raise InputError(
+            f"the mask hides {100 * (1 - share):.0f} % of the bright-field disk; without it the beam cannot be "
+            "measured: use a recording that shows more of it"
+        )
+    return share
 
 
 def check_window(grid: Grid, known: Calibration, C10: float) -> None:
@@ -217,9 +94,21 @@ def check_window(grid: Grid, known: Calibration, C10: float) -> None:
         )
 
 
-def _scan(patterns: Patterns) -> Scan:
+def _scan(patterns: Patterns, settings: PtychographySettings) -> Scan:
+    """The raster on the detector's axes, with room for what is to be found; a line is the unit of time."""
     raster = make_raster(patterns.scan_shape, patterns.calibration.scan_step)
-    return make_scan(np.asarray(raster.positions) @ patterns.matrix.T, patterns.scan_shape)
+    (ny, nx), refine = patterns.scan_shape, settings.refine
+    line = np.repeat(np.arange(ny), nx)
+    scan = make_scan(
+        np.asarray(raster.positions) @ patterns.matrix.T, (ny, nx), times=np.arange(ny * nx) / nx, line=line
+    )
+    if refine.lines is not None:
+        scan = scan.replace(jitter=real(np.zeros((ny, 2))))
+    if refine.drift is not None:
+        scan = scan.replace(walk=real(np.zeros((ny, 2))), knots=real(np.arange(ny) + 0.5))
+    if refine.descan is not None:
+        scan = scan.replace(descan=real(np.zeros((ny * nx, 2))))
+    return scan
 
 
 def _probe(grid: Grid, patterns: Patterns, settings: PtychographySettings, C10: float) -> Probe:
@@ -254,72 +143,10 @@ def _specimen(grid: Grid, scan: Scan, patterns: Patterns, settings: Ptychography
     return make_object(whole, phase=phase, thickness=step, origin=origin)
 
 
-def free_leaves(settings: PtychographySettings) -> dict[str, tuple[str, int, float | None]]:
-    """Free leaves by path: the kind of unknown, the first epoch, the rate that was written beside it."""
-    refine, kind = settings.refine, settings.object.kind
-    table: dict[str, tuple[str, int, float | None]] = {}
-
-    def add(name: str, *paths: str) -> None:
-        entry = getattr(refine, name)
-        if entry is not None:
-            table.update({path: (name, entry.start, entry.rate) for path in paths})
-
-    add("object", *(("specimen.values",) if kind == "potential" else ("specimen.phase",)))
-    if kind == "complex":
-        add("object", "specimen.log_amplitude")
-    add("probe", "probe.pixels")
-    add("positions", "scan.positions")
-    add("affine", "scan.affine")
-    add("thickness", "specimen.thickness")
-    add("tilt", "tilt")
-    for name, entry in _free_aberrations(settings).items():
-        table[f"probe.aberrations.{name}"] = ("aberrations", entry.start, entry.rate)
-    add("defocus", "probe.aberrations.C10")
-    if not table:
-        raise InputError("nothing is free: every line of 'refine' is false; set refine.object: true")
-    return table
-
-
-def _free_aberrations(settings: PtychographySettings) -> Mapping[str, Any]:
-    """Cartesian leaves that are free; "all" and the name of a pair stand for their parts."""
-    from stemjax.optics.aberrations import NAMES
-
-    named = settings.refine.aberrations
-    found = {}
-    for leaf in NAMES:
-        for key in ("all", leaf[:3], leaf):
-            if key in named:
-                found[leaf] = named[key]
-    return found
-
-
 def make_noise(settings: PtychographySettings) -> Noise:
     """The noise model that the configuration names."""
     models: dict[str, Noise] = {"poisson": Poisson(), "amplitude": Amplitude(), "gaussian": Gaussian()}
     return models[settings.solver.noise]
-
-
-def priors(settings: PtychographySettings, experiment: Experiment) -> dict[str, Any]:
-    """Priors by path; strengths of the configuration are inverse scales of the densities."""
-    choice = settings.prior
-    # Strengths are written for a phase in radians; a potential is that phase over σ.
-    unit = 1.0
-    if settings.object.kind == "potential":
-        unit = 1.0 / interaction_parameter(experiment.probe.energy)
-    factors: list[Any] = [Positive(SOFT_ZERO * unit)] if choice.positivity else []
-    if choice.total_variation:
-        factors.append(TotalVariation(unit / choice.total_variation, 1e-3 * unit))
-    if choice.smoothness:
-        factors.append(Smooth(unit * choice.smoothness**-0.5))
-    if choice.slice_smoothness and settings.object.slices > 1:
-        factors.append(SliceSmooth(unit * choice.slice_smoothness**-0.5))
-    found: dict[str, Any] = {}
-    if factors:
-        leaf = "specimen.values" if settings.object.kind == "potential" else "specimen.phase"
-        found[leaf] = factors[0] if len(factors) == 1 else Product(tuple(factors))
-    if choice.position_std is not None and settings.refine.positions is not None:
-        found["scan.positions"] = Ridge(choice.position_std, np.asarray(experiment.scan.positions))
-    return found
 
 
 def propagation_steps(settings: PtychographySettings) -> int:
@@ -345,7 +172,7 @@ def make_ptychography(
     """
     return make_problem(
         experiment,
-        Measurement(patterns.counts),
+        Measurement(patterns.counts, patterns.mask),
         # No band limit: the detector sees to the corners, and what it recorded there must be explained as well.
         forward=Diffraction(limit=None, steps=propagation_steps(settings), execution=execution),
         noise=make_noise(settings),

@@ -9,7 +9,7 @@ from stemjax.optics.electron import wavelength
 from stemjax.optics.probe import probe_waves
 from stemjax.optics.scan import probe_positions
 from stemjax.problems.ptychography.gauge import skewness
-from stemjax.problems.ptychography.setup import Patterns
+from stemjax.problems.ptychography.patterns import Patterns
 
 DARK = 1.15
 """Electrons beyond this multiple of the semi-angle count as scattered."""

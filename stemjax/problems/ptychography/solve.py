@@ -14,16 +14,12 @@ from stemjax.core.executor import Execution
 from stemjax.forward.experiment import Experiment
 from stemjax.inference.problem import Problem, insert, make_problem
 from stemjax.inference.solvers.optimise import Plan, Schedule, distribute, epoch, initial
-from stemjax.optics.electron import interaction_parameter, wavelength
+from stemjax.optics.electron import wavelength
 from stemjax.problems.ptychography.guess import defocus_candidates, orientation_matrix, snapped
+from stemjax.problems.ptychography.leaves import free_leaves, natural_rate
+from stemjax.problems.ptychography.patterns import Patterns
 from stemjax.problems.ptychography.settings import PtychographySettings
-from stemjax.problems.ptychography.setup import (
-    Patterns,
-    free_leaves,
-    make_experiment_guess,
-    make_ptychography,
-    window_grid,
-)
+from stemjax.problems.ptychography.setup import make_experiment_guess, make_ptychography, window_grid
 from stemjax.problems.ptychography.sign import sign_of_phase
 
 TRIAL_SIDE = 14
@@ -34,37 +30,6 @@ TRIAL_EPOCHS = 6
 
 TURNS = (-10.0, -5.0, 0.0, 5.0, 10.0)
 """Rotations tried about that of least curl [degree]; random errors of the scan positions mislead the curl."""
-
-
-def natural_rate(leaf: str, experiment: Experiment) -> float:
-    """Step of a leaf that changes the pattern by a few hundredths of a radian: the default learning rate.
-
-    An aberration of order n moves the phase at the edge of the aperture by 2π α^(n+1) C / (λ (n+1)); positions move by
-    a hundredth of the resolution λ/2α.
-
-    Args:
-        leaf: Path of the leaf.
-        experiment: The experiment, for its optics.
-
-    Returns:
-        Rate in the unit of the leaf.
-    """
-    alpha = 1e-3 * float(experiment.probe.semiangle)
-    length = wavelength(experiment.probe.energy)
-    extent = float(np.ptp(np.asarray(experiment.scan.positions), axis=0).max()) + 1e-9
-    if leaf.startswith("probe.aberrations."):
-        order = int(leaf.rsplit(".", 1)[1][1])
-        return 0.05 * length * (order + 1) / (2 * math.pi * alpha ** (order + 1))
-    return {
-        "specimen.phase": 0.02,
-        "specimen.log_amplitude": 0.01,
-        "specimen.values": 0.02 / interaction_parameter(experiment.probe.energy),
-        "probe.pixels": 0.01,
-        "scan.positions": 0.01 * length / (2 * alpha),
-        "scan.affine": 0.02 * length / alpha / extent,
-        "specimen.thickness": 0.02 * length / alpha**2 / max(np.shape(jax.tree.leaves(experiment.specimen)[0])[0], 1),
-        "tilt": 0.05,
-    }[leaf]
 
 
 def make_plan(settings: PtychographySettings, experiment: Experiment, execution: Execution) -> Plan:
@@ -82,7 +47,8 @@ def make_plan(settings: PtychographySettings, experiment: Experiment, execution:
     for leaf, (kind, first, written) in free_leaves(settings).items():
         rate = written or settings.solver.rate.get(kind) or natural_rate(leaf, experiment)
         rates[leaf] = falling(rate, first, epochs)
-    return Plan(rates=rates, batch=settings.solver.batch, seed=settings.solver.seed, execution=execution)
+    solver = settings.solver
+    return Plan(rates=rates, batch=solver.batch, seed=solver.seed, held_out=solver.held_out, execution=execution)
 
 
 def falling(rate: float, first: int, epochs: int) -> Callable[[int], float]:
