@@ -31,7 +31,7 @@ def moved(specimen=THICK, tilt=(0.0, 0.0), descan=None, **how):
     return np.asarray(Diffraction(limit=None, **how)(make_experiment(PROBE, specimen, scan, dose=1e4, tilt=tilt)))
 
 
-@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("steps", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_same_tilt_for_each_is_one_tilt_for_all(steps):
     tilt = (3.0, -5.0)
     np.testing.assert_allclose(moved(tilt=np.tile(tilt, (4, 1)), steps=steps), moved(tilt=tilt, steps=steps), rtol=1e-8)
@@ -44,7 +44,7 @@ def test_each_pattern_has_its_own_tilt():
         np.testing.assert_allclose(together[number], moved(tilt=tuple(tilt))[number], rtol=1e-8)
 
 
-@pytest.mark.parametrize("specimen", [THIN, THICK])
+@pytest.mark.parametrize("specimen", [THIN, pytest.param(THICK, marks=pytest.mark.slow)])
 def test_descan_by_whole_pixels_moves_the_pattern(specimen):
     pixels = np.array([[2, 0], [0, -3], [1, 1], [0, 0]])
     patterns, still = moved(specimen, descan=pixels * PIXEL), moved(specimen)

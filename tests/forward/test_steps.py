@@ -31,7 +31,7 @@ def thick(phase, thickness):
     return make_object(WHOLE, phase=phase, thickness=thickness, log_amplitude=-0.1 * phase)
 
 
-@pytest.mark.parametrize("thickness", [30.0, np.array([30.0, 12.0])])
+@pytest.mark.parametrize("thickness", [pytest.param(30.0, marks=pytest.mark.slow), np.array([30.0, 12.0])])
 def test_steps_are_thin_slices(thickness):
     thin = thick(np.repeat(PHASE / 3, 3, axis=0), np.repeat(np.broadcast_to(thickness, 2) / 3, 3))
     np.testing.assert_allclose(patterns(thick(PHASE, thickness), steps=3), patterns(thin), rtol=1e-9)
@@ -46,6 +46,7 @@ def test_steps_of_a_reversible_gradient_are_thin_slices():
     np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9 * float(jnp.abs(one).max()))
 
 
+@pytest.mark.slow
 def test_a_potential_takes_steps():
     specimen = make_potential_object(100 * PHASE, 30.0, WHOLE, periodic=False)
     thin = make_potential_object(np.repeat(50 * PHASE, 2, axis=0), 15.0, WHOLE, periodic=False)
