@@ -3,7 +3,7 @@
 ::
 
     python -m benchmarks list
-    python -m benchmarks NAME [--repeats N]
+    python -m benchmarks NAME [--repeats N] [--only CASE]
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("[!_]*.py") if "\ndef run(" in path.read_text())
 
 
-def record(name: str, repeats: int) -> dict:
+def record(name: str, repeats: int, only: str | None = None) -> dict:
     """Run one benchmark and put the machine, the versions and the command beside its figures."""
-    before = describe_machine()
-    measured = importlib.import_module(f"benchmarks.{name}").run(repeats)
+    before, chosen = describe_machine(), {} if only is None else {"only": only}
+    measured = importlib.import_module(f"benchmarks.{name}").run(repeats, **chosen)
     return {
         "benchmark": name,
-        "command": f"python -m benchmarks {name} --repeats {repeats}",
+        "command": f"python -m benchmarks {name} --repeats {repeats}" + (f" --only {only}" if only else ""),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": before,
         "versions": versions() | measured.pop("versions", {}),
@@ -49,6 +49,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure stemjax against its peers.")
     parser.add_argument("name", help="a benchmark, or 'list'")
     parser.add_argument("--repeats", type=int, default=5, help="repetitions; medians are reported (default 5)")
+    parser.add_argument("--only", help="one case of a long benchmark; the others stay as they were measured before")
     return parser.parse_args(words)
 
 
@@ -65,7 +66,7 @@ def main(words: list[str]) -> int:
         print(f"--repeats {asked.repeats} measures nothing; give 1 or more", file=sys.stderr)
         return 2
     try:
-        result = record(asked.name, asked.repeats)
+        result = record(asked.name, asked.repeats, asked.only)
     except (FileNotFoundError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 2
