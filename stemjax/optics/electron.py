@@ -38,6 +38,28 @@ def wavelength(energy: float) -> float:
     return PLANCK_LIGHT_SPEED / math.sqrt(energy * (energy + 2.0 * REST_ENERGY))
 
 
+def energy_of(wavelength: float) -> float:
+    r"""Kinetic energy of an electron of a wavelength: the inverse of `wavelength`.
+
+    .. math:: E = \sqrt{(hc / \lambda)^2 + (m_0 c^2)^2} - m_0 c^2
+
+    Args:
+        wavelength: Wavelength [Å].
+
+    Returns:
+        Kinetic energy [eV].
+
+    Raises:
+        InputError: No electron microscope has this wavelength.
+
+    >>> round(energy_of(0.041757), 1)
+    80000.6
+    """
+    if not math.isfinite(wavelength) or wavelength <= 0:
+        raise InputError(f"a wavelength of {wavelength:g} Å; give a positive one, such as 0.0251 for 200 keV")
+    return check_energy(math.hypot(PLANCK_LIGHT_SPEED / wavelength, REST_ENERGY) - REST_ENERGY)
+
+
 def interaction_parameter(energy: float) -> float:
     r"""Phase per projected potential.
 
