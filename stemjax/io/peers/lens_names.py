@@ -64,6 +64,26 @@ def parts_of(name: str, value: float, given: Mapping[str, float]) -> dict[str, f
     return {} if name.removesuffix("phi") in HAIDER else None
 
 
+def from_py4dstem(given: Mapping[str, Any]) -> dict[str, float]:
+    """Coefficients out of py4DSTEM's polar ones, whose azimuths [rad] run from the first array axis to the second.
+
+    Args:
+        given: C10, C12 with phi12, ...
+
+    Returns:
+        Coefficients that are not zero.
+
+    >>> {k: round(v, 9) for k, v in from_py4dstem({"C10": -5.0, "C12": 10.0, "phi12": math.pi / 4}).items()}
+    {'C10': -5.0, 'C12a': 0.0, 'C12b': 10.0}
+    """
+    numbers = {name: float(value) for name, value in given.items() if isinstance(value, int | float)}
+    found: dict[str, float] = {}
+    for n, m in ORDERS:
+        if modulus := numbers.get(f"C{n}{m}", 0.0):
+            found |= polar_pair(n, m, modulus, math.pi / 2 - numbers.get(f"phi{n}{m}", 0.0))
+    return found
+
+
 def to_polar(coefficients: Mapping[str, float]) -> dict[str, tuple[float, float]]:
     """Modulus [Å] and azimuth [rad] of every coefficient that is not zero; a round one has its sign and no azimuth.
 

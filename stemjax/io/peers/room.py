@@ -1,4 +1,4 @@
-"""Room for every probe's window: vacuum around an object that is too small for a program without clipped windows."""
+"""Room for every probe's window, around an object over whose edges the windows reach."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 from stemjax.io.peers.state import Reconstruction
 
 
-def with_room(state: Reconstruction, margin: int = 0) -> Reconstruction:
-    """The same state with vacuum (transmission 1) around it where a window would reach over an edge.
+def with_room(state: Reconstruction, *, periodic: bool = False) -> Reconstruction:
+    """The same state with an object so large that every window of the probe lies inside.
 
     Args:
         state: The state.
-        margin: Pixels beyond the windows that shall be there as well.
+        periodic: Whether the object goes on beyond its edges by repeating itself; else there is vacuum (transmission
+        1).
 
     Returns:
         The state itself where there is room.
@@ -27,13 +28,18 @@ def with_room(state: Reconstruction, margin: int = 0) -> Reconstruction:
     """
     window, shape = np.array(state.probe.shape[1:]), np.array(state.transmission.shape[1:])
     corner = np.round(state.positions / np.array(state.sampling)).astype(int) - window // 2
-    before = np.maximum(margin - corner.min(axis=0), 0)
-    after = np.maximum(corner.max(axis=0) + window + margin - shape, 0)
+    before = np.maximum(-corner.min(axis=0), 0)
+    after = np.maximum(corner.max(axis=0) + window - shape, 0)
     if not (before.any() or after.any()):
         return state
     widths = ((0, 0), *zip(before.tolist(), after.tolist(), strict=True))
+    wider = (
+        np.pad(state.transmission, widths, "wrap")
+        if periodic
+        else np.pad(state.transmission, widths, constant_values=1)
+    )
     return replace(
         state,
-        transmission=np.pad(state.transmission, widths, constant_values=1.0),
+        transmission=wider,
         positions=state.positions + before * np.array(state.sampling),
     )
